@@ -1,0 +1,212 @@
+"""The kernel of the box: an `IPythonKernel` on ``ipc://`` sockets, without what a box does not need.
+
+Differences from the stock kernel, each found by trying (see README.md of this folder):
+- no TCP anywhere: ipykernel's pipe for forked children is moved to an ``ipc://`` path;
+- no subshells, no history, no debugger, no echo of the code: each costs time or memory and nobody listens;
+- high-water marks at 0, so that no output is lost silently; instead each stream is capped head+tail here;
+- one sender thread for all output and sub-calls, so that short threads do not use up file descriptors;
+- comm messages are taken on the control channel, which is served while a cell runs.
+
+The host asks for three things of our own on the shell channel, beside ``execute_request``: ``airlock_setup_request``,
+``airlock_load_request`` and ``airlock_value_request``. The host believes nothing of what this file says.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+import repl
+import zmq
+from ipykernel.comm import Comm
+from ipykernel.control import ControlThread
+from ipykernel.iostream import IOPubThread
+from ipykernel.ipkernel import IPythonKernel
+from jupyter_client.session import Session
+from shell import BoxShell, BoxStream
+from tornado.ioloop import IOLoop
+from traitlets import Type
+from traitlets.config import Config
+from zmq.eventloop.zmqstream import ZMQStream
+
+
+def endpoint(run_dir: str, number: int) -> str:
+    """Address of a socket: 1 shell, 2 control, 3 iopub, 4 the pipe of forked children."""
+    return f"ipc://{run_dir}/{number}"
+
+
+class BoxIOPubThread(IOPubThread):
+    """The one thread that sends output and sub-calls."""
+
+    def __init__(self, socket: zmq.Socket, run_dir: str, session: Session) -> None:
+        self._pipe_endpoint = endpoint(run_dir, 4)
+        super().__init__(socket, pipe=True, session=session)
+
+    def schedule(self, f: Any) -> None:
+        """Stock ipykernel opens a ZeroMQ socket for each thread that prints; the event loop's own queue needs none."""
+        if self.thread.is_alive() and self._is_master_process():
+            self.io_loop.add_callback(f)
+        else:
+            f()
+
+    def _setup_pipe_in(self) -> None:
+        """For forked children. The stock one binds TCP, and libzmq aborts where only AF_UNIX is allowed."""
+        self._pipe_uuid = os.urandom(16)
+        pipe_in = self.socket.context.socket(zmq.PULL)
+        pipe_in.linger = 0
+        pipe_in.bind(self._pipe_endpoint)
+        self._pipe_in = ZMQStream(pipe_in, self.io_loop)
+        self._pipe_in.on_recv(self._handle_pipe_msg)
+
+    def _setup_pipe_out(self) -> tuple[zmq.Context, zmq.Socket]:
+        context = zmq.Context()
+        pipe_out = context.socket(zmq.PUSH)
+        pipe_out.linger = 3000
+        pipe_out.connect(self._pipe_endpoint)
+        return context, pipe_out
+
+
+class NoSubshells:
+    """Stands where ipykernel keeps its shell-channel thread: false, but with the one attribute `do_execute` reads."""
+
+    parent_thread = threading.main_thread()
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class BoxKernel(IPythonKernel):
+    """Runs cells, loads contexts, hands out values."""
+
+    shell_class = Type(BoxShell)
+    _execute_sleep = 0.0
+    _supports_kernel_subshells = False
+    scaffold: repl.Scaffold | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.control_handlers["comm_msg"] = self.comm_manager.comm_msg
+        for name in ("setup", "load", "value"):
+            self.shell_handlers[f"airlock_{name}_request"] = getattr(self, f"{name}_request")
+
+    def _publish_execute_input(self, code: str, parent: Any, execution_count: int) -> None:
+        """The host knows the code it sent."""
+
+    async def do_execute(self, code: str, silent: bool, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Run a cell; clip what is said of an error; send the answer if the cell gave one and ended well."""
+        self.scaffold.restore()
+        self.shell.begin_cell()
+        kwargs.pop("store_history", None)
+        try:
+            reply = await super().do_execute(code, silent, False, **kwargs)
+        except Exception as error:  # a cell's exception whose own str() fails
+            reply = {"status": "error", "ename": type(error).__name__, "evalue": "(no text)", "traceback": []}
+        self.shell.end_cell()
+        if reply["status"] == "ok" and self.scaffold.final is not None:
+            self.send_comm({"kind": "answer"}, [repl.encode(self.scaffold.final)])
+        return self.shell.clip_reply(reply)
+
+    def finish_metadata(self, parent: Any, metadata: dict[str, Any], reply_content: Any) -> dict[str, Any]:
+        """Tell the host the true sizes of what was clipped."""
+        return {"airlock": self.shell.true_sizes()}
+
+    async def setup_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
+        """Take the host's settings: the comm's id, the functions of this run, the caps."""
+        content = parent["content"]
+        comm = Comm(target_name="airlock", comm_id=content["comm_id"], primary=False, show_warning=False)
+        self.comm_manager.register_comm(comm)
+        self.send_comm = lambda data, buffers: comm.publish_msg("comm_msg", data, buffers=buffers)
+        host = repl.Host(self.send_comm, content["prompt_bytes"])
+        comm.on_msg(host.on_message)
+        self.scaffold = repl.Scaffold(host, content["functions"], content["answer_bytes"])
+        self.scaffold.namespace = self.shell.user_ns
+        self.scaffold.restore()
+        self.shell.output_chars = content["output_chars"]
+        self.send_response(stream, "airlock_setup_reply", {"status": "ok"}, ident=ident)
+
+    async def load_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
+        """Read a context file into a variable."""
+        content = parent["content"]
+        try:
+            value = repl.read_context(content["path"], content["form"])
+        except Exception as error:
+            reply = {"status": "error", "ename": type(error).__name__, "evalue": str(error)[:500]}
+        else:
+            self.shell.user_ns[content["name"]] = value
+            reply = {"status": "ok"}
+        self.send_response(stream, "airlock_load_reply", reply, ident=ident)
+
+    async def value_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
+        """Hand out a variable: as JSON, as answer text, or only whether it exists."""
+        content = parent["content"]
+        reply, buffers = self.export(content["name"], content["form"], content["max_bytes"])
+        self.send_response(stream, "airlock_value_reply", reply, ident=ident, buffers=buffers)
+
+    def export(self, name: str, form: str, max_bytes: int) -> tuple[dict[str, Any], list[bytes]]:
+        try:
+            value = repl.lookup(self.shell.user_ns, name)
+            if form == "exists":
+                return {"status": "ok"}, []
+            raw = repl.json_text(value).encode() if form == "json" else repl.encode(repl.answer_text(value))
+        except Exception as error:
+            return {"status": "error", "ename": type(error).__name__, "evalue": str(error)[:500]}, []
+        if len(raw) > max_bytes:
+            return {"status": "error", "ename": "TooLarge", "evalue": f"{len(raw)} bytes of at most {max_bytes}"}, []
+        return {"status": "ok"}, [raw]
+
+
+def run(run_dir: str, ready_fd: int) -> None:
+    """Serve until the process is killed. Writes one byte to `ready_fd` when the sockets are bound."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only a running cell can be interrupted
+    os.makedirs(run_dir, mode=0o700, exist_ok=True)
+    context = zmq.Context()
+    context.sndhwm = context.rcvhwm = 0
+    sockets = []
+    for kind, number in ((zmq.ROUTER, 1), (zmq.ROUTER, 2), (zmq.XPUB, 3)):
+        sockets.append(context.socket(kind))
+        sockets[-1].bind(endpoint(run_dir, number))
+    shell_socket, control_socket, iopub_socket = sockets
+    session = Session(key=b"")  # a key inside the box would prove nothing
+    iopub_thread = BoxIOPubThread(iopub_socket, run_dir, session)
+    iopub_thread.start()
+    sys.stdout = BoxStream(session, iopub_thread, "stdout")
+    sys.stderr = BoxStream(session, iopub_thread, "stderr")
+    control_thread = ControlThread(daemon=True)
+    control_stream = ZMQStream(control_socket, control_thread.io_loop)
+    control_thread.start()
+    kernel = BoxKernel.instance(
+        config=quiet_config(),
+        session=session,
+        shell_stream=ZMQStream(shell_socket),
+        control_stream=control_stream,
+        control_thread=control_thread,
+        shell_channel_thread=NoSubshells(),
+        iopub_thread=iopub_thread,
+        iopub_socket=iopub_thread.background_socket,
+        log=quiet_log(),
+        user_ns={},
+    )
+    kernel.start()
+    os.write(ready_fd, b"1")
+    os.close(ready_fd)
+    IOLoop.current().start()
+
+
+def quiet_config() -> Config:
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.cache_size = 0
+    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.xmode = "Plain"
+    return config
+
+
+def quiet_log() -> logging.Logger:
+    """Nobody reads a log in the box, and with one the stock kernel formats every message."""
+    log = logging.getLogger("airlock.kernel")
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    log.setLevel(logging.CRITICAL)
+    return log

@@ -1,0 +1,264 @@
+"""What the model's code finds in its namespace: `context`, the sub-call functions, `FINAL` and `FINAL_VAR`.
+
+Nothing here is trusted or relied on by the host: the cell can read, replace and forge all of it. It exists to be
+convenient and to fail clearly.
+"""
+
+import json
+import os
+import queue
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+MESSAGE_BYTES = 4 << 20  # a batch is packed into messages of at most this size, where no single prompt is larger
+MESSAGE_PROMPTS = 500  # and of at most so many prompts; the host refuses larger ones
+
+Arrivals = queue.SimpleQueue[tuple[int, Any]]
+
+
+class SubCallError(Exception):
+    """A sub-call failed. The text says why."""
+
+
+class LimitExceeded(SubCallError):
+    """A limit of this run refuses the sub-call. Go on with what you have."""
+
+
+class PromptTooLarge(SubCallError):
+    """The prompt with its data is larger than one sub-call may be. Split it."""
+
+
+class ProviderError(SubCallError):
+    """The model did not answer: the provider failed, also after retries."""
+
+
+class NoCellRunning(SubCallError):
+    """A thread asked after its cell had ended."""
+
+
+class BatchError(SubCallError):
+    """Some sub-calls of a batch failed. `results` has an answer or an exception for each prompt, in order."""
+
+    def __init__(self, message: str, results: list[Any]) -> None:
+        super().__init__(message)
+        self.results = results
+
+
+ERRORS = {kind.__name__: kind for kind in (SubCallError, LimitExceeded, PromptTooLarge, ProviderError, NoCellRunning)}
+
+
+class Host:
+    """The way to the host: one Jupyter comm, shared by all threads."""
+
+    def __init__(self, publish: Callable[[dict[str, Any], list[bytes]], None], prompt_bytes: int) -> None:
+        self._publish = publish
+        self._prompt_bytes = prompt_bytes
+        self._pid = os.getpid()
+        self._waiting: dict[str, Arrivals] = {}
+
+    def query(self, kind: str, prompts: list[str], datas: list[str | None]) -> list[Any]:
+        """Ask, wait, and return an answer or an exception for each prompt, in order."""
+        if os.getpid() != self._pid:
+            raise SubCallError("sub-calls work from threads, not from child processes")
+        results: list[Any] = [None] * len(prompts)
+        asked: list[tuple[int, list[bytes]]] = []
+        for index, (prompt, data) in enumerate(zip(prompts, datas, strict=True)):
+            texts = [encode(prompt)] if data is None else [encode(prompt), encode(data)]
+            size = sum(map(len, texts))
+            if size > self._prompt_bytes:
+                results[index] = PromptTooLarge(f"a prompt of {size:,} bytes; at most {self._prompt_bytes:,} are allowed")
+            else:
+                asked.append((index, texts))
+        for index, result in self._ask(kind, asked):
+            results[index] = result
+        return results
+
+    def _ask(self, kind: str, asked: list[tuple[int, list[bytes]]]) -> Iterable[tuple[int, Any]]:
+        """Send the prompts, in as few messages as fit; yield (index, result) as they arrive."""
+        arrived: Arrivals = queue.SimpleQueue()
+        sent: list[str] = []
+        try:
+            for batch in pack(asked):
+                call_id = uuid.uuid4().hex
+                self._waiting[call_id] = arrived
+                sent.append(call_id)
+                indexes = [index for index, _ in batch]
+                has_data = [len(texts) == 2 for _, texts in batch]
+                message = {"kind": kind, "id": call_id, "indexes": indexes, "has_data": has_data}
+                self._publish(message, [text for _, texts in batch for text in texts])
+            for _ in asked:
+                yield arrived.get()
+        finally:
+            for call_id in sent:
+                self._waiting.pop(call_id, None)
+
+    def on_message(self, message: dict[str, Any]) -> None:
+        """Take the host's answers. Runs in the control thread while the cell waits in its own."""
+        data = message["content"]["data"]
+        arrived = self._waiting.get(data["id"])
+        if arrived is None:
+            return
+        texts = iter(message["buffers"])
+        for result in data["results"]:
+            if "error" in result:
+                kind = ERRORS.get(result["error"], SubCallError)
+                arrived.put((result["index"], kind(result["message"])))
+            else:
+                arrived.put((result["index"], bytes(next(texts)).decode("utf-8", "replace")))
+
+
+def pack(asked: list[tuple[int, list[bytes]]]) -> Iterable[list[tuple[int, list[bytes]]]]:
+    """Cut a batch into runs that fit one message."""
+    batch: list[tuple[int, list[bytes]]] = []
+    size = 0
+    for item in asked:
+        item_bytes = sum(map(len, item[1]))
+        if batch and (size + item_bytes > MESSAGE_BYTES or len(batch) == MESSAGE_PROMPTS):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += item_bytes
+    if batch:
+        yield batch
+
+
+def encode(text: str) -> bytes:
+    """UTF-8; lone surrogates, which no provider accepts, become U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+class Scaffold:
+    """The names put into the namespace, and what the cell did with them."""
+
+    def __init__(self, host: Host, functions: Iterable[str], answer_bytes: int) -> None:
+        self._host = host
+        self._answer_bytes = answer_bytes
+        self.final: str | None = None
+        self.namespace: dict[str, Any] = {}
+        self.values: dict[str, Any] = {"FINAL": self.FINAL, "FINAL_VAR": self.FINAL_VAR}
+        for name in functions:
+            self.values[name] = getattr(self, name)
+        if self.values.keys() & {"llm_query", "llm_query_batched"}:
+            self.values |= {**ERRORS, "BatchError": BatchError}
+
+    def restore(self) -> None:
+        """Before each cell: names of ours that a cell has overwritten work again, and no answer stands."""
+        self.namespace.update(self.values)
+        self.final = None
+
+    def llm_query(self, prompt: Any = None, data: Any = None, **aliases: Any) -> str:
+        """Ask the sub-model one question; returns its answer.
+
+        Args:
+            prompt: The question.
+            data: Text from the document the question is about. Keep it out of `prompt`: the host marks it as data.
+
+        Raises:
+            LimitExceeded, PromptTooLarge, ProviderError: see their docstrings.
+        """
+        prompt = pick("llm_query", "prompt", prompt, aliases, ("query", "question", "text"))
+        check_text("llm_query: prompt", prompt)
+        if data is not None:
+            check_text("llm_query: data", data)
+        (result,) = self._host.query("query", [prompt], [data])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def llm_query_batched(
+        self, prompts: Any = None, data: Any = None, *, return_exceptions: bool = False, **aliases: Any
+    ) -> list[Any]:
+        """Ask many questions at once; returns the answers in the order of the prompts.
+
+        Args:
+            prompts: A list of questions.
+            data: None, or a list with a text (or None) for each prompt.
+            return_exceptions: Put an exception in the place of a failed answer instead of raising.
+
+        Raises:
+            BatchError: At least one failed; its `results` holds the answers that came.
+        """
+        prompts = pick("llm_query_batched", "prompts", prompts, aliases, ("queries", "questions", "prompt_list"))
+        if isinstance(prompts, str | Mapping) or not isinstance(prompts, Iterable):
+            raise TypeError(f"llm_query_batched: prompts must be a list of str, not {type(prompts).__name__}")
+        prompts = list(prompts)
+        datas = [None] * len(prompts) if data is None else list(data)
+        if isinstance(data, str) or len(datas) != len(prompts):
+            raise ValueError(f"llm_query_batched: data must be a list as long as prompts ({len(prompts)})")
+        for index, (prompt, item) in enumerate(zip(prompts, datas, strict=True)):
+            check_text(f"llm_query_batched: prompts[{index}]", prompt)
+            if item is not None:
+                check_text(f"llm_query_batched: data[{index}]", item)
+        results = self._host.query("batch", prompts, datas)
+        failed = [result for result in results if isinstance(result, Exception)]
+        if failed and not return_exceptions:
+            summary = f"{len(failed)} of {len(results)} sub-calls failed; the first: {failed[0]} (the rest: .results)"
+            raise BatchError(summary, results)
+        return results
+
+    def FINAL(self, answer: Any) -> None:
+        """End the run with this answer, when the cell has ended without an error."""
+        text = answer_text(answer)
+        size = len(encode(text))
+        if size > self._answer_bytes:
+            raise ValueError(f"an answer of {size:,} bytes; at most {self._answer_bytes:,} are allowed")
+        self.final = text
+
+    def FINAL_VAR(self, name: Any) -> None:
+        """End the run with the value of this variable, when the cell has ended without an error."""
+        self.FINAL(lookup(self.namespace, name) if isinstance(name, str) else name)
+
+
+def pick(function: str, name: str, value: Any, aliases: dict[str, Any], known: tuple[str, ...]) -> Any:
+    """Models write `queries=` where we say `prompts=`."""
+    for alias, other in aliases.items():
+        if alias not in known:
+            raise TypeError(f"{function}() got an unexpected argument {alias!r}; it takes {name} and data")
+        value = other if value is None else value
+    if value is None:
+        raise TypeError(f"{function}() needs {name}")
+    return value
+
+
+def check_text(what: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be str, not {type(value).__name__}")
+
+
+def lookup(namespace: Mapping[str, Any], name: str) -> Any:
+    if name not in namespace:
+        raise NameError(f"no variable is named {name!r}")
+    return namespace[name]
+
+
+def answer_text(value: Any) -> str:
+    """An answer as text: str as it is, lists and dicts as JSON where they are JSON, all else by str()."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple | dict):
+        try:
+            return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            pass
+    return str(value)
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON. ASCII only, so that lone surrogates survive the wire.
+
+    Raises:
+        TypeError, ValueError, RecursionError: It is not JSON.
+    """
+    return json.dumps(value, allow_nan=False)
+
+
+def read_context(path: str, form: str) -> Any:
+    """Read a context file: UTF-8 text (lone surrogates kept), or JSON in which lists and dicts were stored."""
+    with open(path, "rb") as file:
+        raw = file.read()
+    text = raw.decode("utf-8", "surrogatepass")
+    return text if form == "text" else json.loads(text)

@@ -1,0 +1,206 @@
+"""The interactive shell of the box: capped output, plain text only, tracebacks that show the cell alone."""
+
+import os
+import re
+import sys
+import threading
+import traceback
+from collections import deque
+from typing import Any
+
+from ipykernel.displayhook import ZMQShellDisplayHook
+from ipykernel.iostream import OutStream
+from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.displaypub import DisplayPublisher
+from traitlets import Type
+
+ERROR_CHARS = 8_000  # of an exception's text and of its traceback, each
+CELL_FILE = re.compile(r'"[^"]*/ipykernel_\d+/\d+\.py"')
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Lone surrogates make a message vanish or put invalid UTF-8 on the wire."""
+    return LONE_SURROGATE.sub("\ufffd", text)
+
+
+def clip(text: str, chars: int) -> str:
+    """Head and tail of `chars` characters each, joined; the host knows the true size and says so."""
+    return clean(text if len(text) <= 2 * chars else text[:chars] + text[-chars:])
+
+
+class HeadTail:
+    """Passes on the first `chars` characters as they come and keeps the last `chars` of the rest."""
+
+    def __init__(self, chars: int) -> None:
+        self.chars = chars
+        self.total = 0
+        self._tail: deque[str] = deque()
+        self._tail_chars = 0
+
+    def admit(self, text: str) -> str:
+        """The part of `text` that may be sent now."""
+        room = max(0, self.chars - self.total)
+        self.total += len(text)
+        rest = text[room:] if room else text
+        if rest:
+            self._keep(rest[-self.chars :])
+        return text[:room]
+
+    def _keep(self, text: str) -> None:
+        self._tail.append(text)
+        self._tail_chars += len(text)
+        while self._tail_chars - len(self._tail[0]) >= self.chars:
+            self._tail_chars -= len(self._tail.popleft())
+
+    def finish(self) -> str:
+        """The kept tail; afterwards everything is counted and nothing passed on."""
+        tail = "".join(self._tail)[-self.chars :]
+        self._tail.clear()
+        self._tail_chars = 0
+        return tail
+
+
+class BoxStream(OutStream):
+    """stdout or stderr. Each cell may send `chars` characters at once and `chars` more as its tail."""
+
+    def __init__(self, *args: Any) -> None:
+        self._lock = threading.Lock()
+        self._cap = HeadTail(20_000)
+        super().__init__(*args)
+
+    def begin_cell(self, chars: int) -> None:
+        with self._lock:
+            self._cap = HeadTail(chars)
+
+    def end_cell(self) -> None:
+        """Let output of subprocesses, which comes by a pipe and a thread, catch up; then send the tail."""
+        self._drain_pipe()
+        with self._lock:
+            tail = self._cap.finish()
+        if tail:
+            super().write(clean(tail))
+
+    @property
+    def total_chars(self) -> int:
+        return self._cap.total
+
+    def write(self, string: str) -> int:
+        if not isinstance(string, str):
+            raise TypeError(f"write() argument must be str, not {type(string).__name__}")
+        with self._lock:
+            piece = self._cap.admit(string)
+        if piece:
+            super().write(clean(piece))
+        return len(string)
+
+    def _drain_pipe(self) -> None:
+        import select
+
+        for _ in range(20):
+            if self._fid is None or not select.select([self._fid], [], [], 0)[0]:
+                return
+            select.select([], [], [], 0.005)
+
+
+class BoxDisplayHook(ZMQShellDisplayHook):
+    """The value of a cell's last expression, as plain text, clipped."""
+
+    chars = 20_000
+    total_chars = 0
+
+    def write_format_data(self, format_dict: dict[str, Any], md_dict: Any = None) -> None:
+        text = str(format_dict.get("text/plain", ""))
+        self.total_chars = len(text)
+        super().write_format_data({"text/plain": clip(text, self.chars)}, {})
+
+
+class BoxDisplayPublisher(DisplayPublisher):
+    """`display()` writes plain text to stdout: pictures and HTML have no reader here."""
+
+    def publish(self, data: dict[str, Any], metadata: Any = None, **kwargs: Any) -> None:
+        print(data.get("text/plain", ""))
+
+    def clear_output(self, wait: bool = False) -> None:
+        pass
+
+    def set_parent(self, parent: Any) -> None:
+        pass
+
+
+class BoxShell(ZMQInteractiveShell):
+    """One namespace, no history, no colours."""
+
+    displayhook_class = Type(BoxDisplayHook)
+    display_pub_class = Type(BoxDisplayPublisher)
+    output_chars = 20_000
+
+    def init_history(self) -> None:
+        super().init_history()
+        self.history_manager.enabled = False
+
+    def init_environment(self) -> None:
+        """The stock one asks every program for colours."""
+        os.environ.update(PAGER="cat", GIT_PAGER="cat", TERM="dumb", NO_COLOR="1")
+
+    def init_display_formatter(self) -> None:
+        super().init_display_formatter()
+        self.display_formatter.active_types = ["text/plain"]
+
+    def ask_exit(self) -> None:
+        raise RuntimeError("exit() would lose all variables; to end, give an answer with FINAL(...)")
+
+    def begin_cell(self) -> None:
+        self.displayhook.chars, self.displayhook.total_chars = self.output_chars, 0
+        self._last_traceback = None
+        self._last_traceback_during_displayhook = False
+        for stream in self._streams():
+            stream.begin_cell(self.output_chars)
+
+    def end_cell(self) -> None:
+        for stream in self._streams():
+            stream.end_cell()
+
+    def _streams(self) -> tuple[BoxStream, BoxStream]:
+        """Ours even where a cell has replaced sys.stdout."""
+        return self.kernel._stdout, self.kernel._stderr
+
+    def true_sizes(self) -> dict[str, int]:
+        out, err = self._streams()
+        return {
+            "stdout_chars": out.total_chars,
+            "stderr_chars": err.total_chars,
+            "result_chars": self.displayhook.total_chars,
+        }
+
+    def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
+        """Keep the traceback for the reply; the stock one also sends it, whole, as a message of its own."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if getattr(self.displayhook, "msg", None) is not None:
+            self._last_traceback_during_displayhook = True
+        self._last_traceback = cell_traceback(evalue) or stb
+
+    def clip_reply(self, reply: dict[str, Any]) -> dict[str, Any]:
+        """Only what the host reads, none of it longer than it reads."""
+        if reply["status"] != "error":
+            return {"status": reply["status"]}
+        return {
+            "status": "error",
+            "ename": clip(str(reply["ename"]), 100),
+            "evalue": clip(str(reply["evalue"]), ERROR_CHARS // 2),
+            "traceback": [clip("\n".join(map(str, reply["traceback"])), ERROR_CHARS // 2)],
+        }
+
+
+def cell_traceback(error: BaseException) -> list[str]:
+    """The frames of the cell and of what it called, without those of IPython above it."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-200)
+    first = next((n for n, frame in enumerate(frames) if is_cell(frame.filename)), None)
+    if first is None:
+        return []
+    return [CELL_FILE.sub('"<cell>"', line).rstrip("\n") for line in traceback.format_list(frames[first:][-20:])]
+
+
+def is_cell(filename: str) -> bool:
+    return "ipykernel_" in filename or filename.startswith(("<ipython-input", "<cell"))

@@ -1,0 +1,141 @@
+"""What a run may spend (`Limits`), what it has spent (`Usage`), and when it must end (`Deadline`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from orchestrator.errors import ConfigError
+
+UNLIMITED: Final[float] = float("inf")
+"""The one way to say that a limit is off. ``None`` and 0 are errors, so that no limit goes missing by accident."""
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# field: (least, most, whether UNLIMITED is allowed)
+_RANGES: Final[dict[str, tuple[float, float, bool]]] = {
+    "max_turns": (1, 1_000_000, True),
+    "max_depth": (0, 16, False),
+    "max_sub_calls": (0, 1_000_000_000, True),
+    "max_tokens": (1, 10**15, True),
+    "max_wall_s": (0.001, 10**9, True),
+    "max_concurrency": (1, 1024, False),
+    "max_prompt_bytes": (1, 4 * MIB, False),
+    "max_reply_bytes": (1, 4 * MIB, False),
+    "max_output_chars": (200, 10_000_000, False),
+    "cell_wall_s": (0.001, 10**9, True),
+    "cell_cpu_s": (0.001, 10**9, True),
+    "cell_wait_s": (0, 10**9, True),
+    "memory_bytes": (128 * MIB, 1024 * GIB, False),
+}
+_INTEGERS: Final = frozenset(_RANGES) - {"max_wall_s", "cell_wall_s", "cell_cpu_s", "cell_wait_s"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one run and its whole recursion tree. Every one is finite unless `UNLIMITED` is written.
+
+    Attributes:
+        max_turns: Root replies, 1 and more.
+        max_depth: Levels below the root, 0 to 16. 1 allows plain sub-calls; 0 none.
+        max_sub_calls: Sub-calls sent to a provider, retries included, 0 and more.
+        max_tokens: Input and output tokens of all calls together. Before a call its upper bound is reserved
+            (one token a UTF-8 byte, plus the reply's maximum); after it the provider's own count is charged.
+        max_wall_s: Seconds from start to answer.
+        max_concurrency: Provider calls in flight at once, 1 to 1024.
+        max_prompt_bytes: UTF-8 bytes of one sub-call's prompt with its ``data``, up to 4 MiB.
+        max_reply_bytes: UTF-8 bytes of one model reply, up to 4 MiB; a longer one is cut off and is an error.
+        max_output_chars: Characters of one turn's output that the root is shown, 200 and more.
+        cell_wall_s: Seconds one cell may take, not counting those it waits for its sub-calls.
+        cell_cpu_s: CPU seconds one cell may use, waiting or not.
+        cell_wait_s: Seconds for which waiting for sub-calls may stop the cell's wall clock, in total.
+        memory_bytes: Memory of the box, 128 MiB and more; swap is off.
+
+    Raises:
+        ConfigError: A value is out of its range, names the field, the value and the range.
+    """
+
+    max_turns: float = 30
+    max_depth: int = 1
+    max_sub_calls: float = 100
+    max_tokens: float = 2_000_000
+    max_wall_s: float = 15 * 60
+    max_concurrency: int = 16
+    max_prompt_bytes: int = 2 * MIB
+    max_reply_bytes: int = 4 * MIB
+    max_output_chars: int = 20_000
+    cell_wall_s: float = 60
+    cell_cpu_s: float = 60
+    cell_wait_s: float = 10 * 60
+    memory_bytes: int = GIB
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name))
+
+
+def _check(name: str, value: Any) -> None:
+    least, most, unlimited_allowed = _RANGES[name]
+    if unlimited_allowed and value == UNLIMITED:
+        return
+    hint = ", or UNLIMITED" if unlimited_allowed else ""
+    kinds: tuple[type, ...] = (int,) if name in _INTEGERS else (int, float)
+    kind = "an integer" if name in _INTEGERS else "a number"
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+        raise ConfigError(f"Limits.{name}: {value!r} is not {kind} from {least:,} to {most:,}{hint}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a run has spent so far.
+
+    Attributes:
+        turns: Root replies.
+        root_calls: Attempts at the root model, retries included.
+        sub_calls: Attempts at a sub-model, retries included.
+        input_tokens: All input tokens, cached ones included.
+        cached_input_tokens: Those of them the provider read from its cache.
+        output_tokens: Output tokens.
+        estimated_tokens: Those of both that were estimated (4 characters a token) or charged by reservation,
+            because the provider gave no count.
+        wall_s: Seconds since the start.
+        refusals: Sub-calls that a limit or the gate refused.
+    """
+
+    turns: int = 0
+    root_calls: int = 0
+    sub_calls: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    estimated_tokens: int = 0
+    wall_s: float = 0.0
+    refusals: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output tokens together."""
+        return self.input_tokens + self.output_tokens
+
+
+class Deadline:
+    """A moment on the monotonic clock. Public time-outs are relative; this absolute form stays inside."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self, seconds_from_now: float) -> None:
+        self._at = time.monotonic() + seconds_from_now
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left, never below 0; `UNLIMITED` where there is no end."""
+        return max(0.0, self._at - time.monotonic())
+
+    @property
+    def expired(self) -> bool:
+        """Whether no time is left."""
+        return self.remaining_s <= 0.0

@@ -1,0 +1,1 @@
+"""Language-model providers. Importing this package loads no vendor SDK."""

@@ -1,0 +1,47 @@
+"""What can go wrong with a box. An exception in the model's own cell is data (`CellResult`), not one of these."""
+
+from __future__ import annotations
+
+
+class SandboxError(Exception):
+    """Base of all errors of this package."""
+
+
+class SpecError(SandboxError, ValueError):
+    """A field of `SandboxSpec` is out of its range; nothing was started."""
+
+
+class EngineUnavailable(SandboxError):
+    """No container engine answers, or it can't give what the spec asks for; the text says what to type."""
+
+
+class ImageError(SandboxError):
+    """The box's image is missing and can't be built; the text says what to type."""
+
+
+class BoxStartError(SandboxError):
+    """The box was created but its kernel never answered."""
+
+
+class BoxGone(SandboxError):
+    """The box ended while something was asked of it outside a cell."""
+
+
+class ProtocolViolation(SandboxError):
+    """The box sent what no honest box sends. It has been killed."""
+
+
+class ContextLoadError(SandboxError):
+    """The kernel could not read the context; names the exception it met."""
+
+
+class ValueUnavailable(SandboxError):
+    """A variable is undefined, not JSON, or too large.
+
+    Attributes:
+        undefined: Whether there is no such variable.
+    """
+
+    def __init__(self, message: str, *, undefined: bool) -> None:
+        super().__init__(message)
+        self.undefined = undefined

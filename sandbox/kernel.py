@@ -1,0 +1,303 @@
+"""The host's side of one kernel: starts it, runs one cell at a time, answers its sub-calls.
+
+One task reads the box. What it reads goes through `protocol.decode`; a violation, or the end of the stream, ends the
+kernel for good (`gone`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from sandbox import protocol
+from sandbox.cell import Capture, CellError, CellResult, CellStatus, Clock
+from sandbox.clocks import CellClocks
+from sandbox.errors import BoxGone, ProtocolViolation
+from sandbox.link import Link
+from sandbox.protocol import CONTROL, RELAY, SHELL
+from sandbox.spec import KernelSettings
+from sandbox.subcalls import QueryHandler, SubCalls
+
+_T = TypeVar("_T")
+
+INTERRUPT_GRACE_S: Final = 2.0
+MAX_MESSAGES_PER_CELL: Final = 200_000
+MAX_BYTES_PER_CELL: Final = 512 << 20
+
+
+@dataclass(slots=True)
+class _OpenCell:
+    msg_id: str
+    clocks: CellClocks
+    captures: dict[str, Capture]
+    reply: protocol.Reply | None = None
+    idle: bool = False
+    answer: str | None = None
+    progress: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def call_started(self) -> None:
+        self.clocks.call_started()
+        self.progress.set()
+
+    def call_ended(self) -> None:
+        self.clocks.call_ended()
+        self.progress.set()
+
+    @property
+    def ended(self) -> bool:
+        return self.reply is not None and self.idle
+
+
+class Kernel:
+    """One kernel behind a link. Not restartable: when it is gone, the box is.
+
+    Args:
+        link: The box's stream; owned by this object from now on.
+        settings: What the kernel is told.
+        on_query: Answers sub-calls while a cell is open.
+    """
+
+    def __init__(self, link: Link, settings: KernelSettings, on_query: QueryHandler) -> None:
+        self._link = link
+        self._settings = settings
+        self._comm_id = protocol.new_id()
+        self._sub_calls = SubCalls(link, self._comm_id, on_query)
+        self._welcome = asyncio.Event()
+        self._requests: dict[str, asyncio.Future[protocol.Reply]] = {}
+        self._shell = asyncio.Lock()
+        self._cell: _OpenCell | None = None
+        self._messages = self._bytes = self._late_chars = 0
+        self.exit_code: int | None = None
+        """How the kernel process ended, as the relay said; negative for a signal."""
+        self.violation: ProtocolViolation | None = None
+        self.gone = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Greet the relay, wait until all output reaches us, hand over the settings.
+
+        Raises:
+            BoxGone, ProtocolViolation: The box ended or misbehaved first.
+        """
+        self._reader = asyncio.create_task(self._read(), name="airlock-box-reader")
+        await self._link.send(protocol.encode_frame(RELAY, [b"{}"]))
+        await self._or_gone(self._welcome.wait())
+        await self.request(
+            "airlock_setup",
+            {
+                "comm_id": self._comm_id,
+                "functions": list(self._settings.functions),
+                "output_chars": self._settings.output_chars,
+                "prompt_bytes": self._settings.prompt_bytes,
+                "answer_bytes": self._settings.answer_bytes,
+            },
+        )
+
+    async def request(self, name: str, content: dict[str, Any]) -> protocol.Reply:
+        """Send ``<name>_request`` on the shell channel and wait for its reply. The caller bounds the time."""
+        async with self._shell:
+            msg_id = protocol.new_id()
+            waiting = asyncio.get_running_loop().create_future()
+            self._requests[msg_id] = waiting
+            try:
+                await self._send(SHELL, f"{name}_request", content, msg_id)
+                reply: protocol.Reply = await self._or_gone(waiting)
+            finally:
+                self._requests.pop(msg_id, None)
+            if reply.msg_type != f"{name}_reply":
+                raise self._violate(ProtocolViolation(f"{reply.msg_type} in answer to {name}_request"))
+            return reply
+
+    async def execute(self, code: str, clocks: CellClocks) -> CellResult:
+        """Run one cell to its end, its clocks' end or the box's end.
+
+        The caller reads `gone`, `exit_code` and `violation` for why a cell was lost.
+        """
+        async with self._shell:
+            cell = self._open_cell(clocks)
+            clock: Clock | None = None
+            try:
+                await self._send_cell(cell.msg_id, code)
+                clock = await self._until_ended(cell)
+                if clock is not None:
+                    await self._interrupt(cell)
+            except (BoxGone, ProtocolViolation):
+                pass
+            finally:
+                self._cell = None
+            return self._result(cell, clock)
+
+    def _open_cell(self, clocks: CellClocks) -> _OpenCell:
+        chars = self._settings.output_chars
+        captures = {kind: Capture(chars) for kind in ("stdout", "stderr", "result")}
+        self._messages = self._bytes = 0
+        self._cell = _OpenCell(protocol.new_id(), clocks, captures)
+        return self._cell
+
+    async def _send_cell(self, msg_id: str, code: str) -> None:
+        content = {
+            "code": protocol.encodable(code),
+            "silent": False,
+            "store_history": False,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        }
+        await self._send(SHELL, "execute_request", content, msg_id)
+
+    async def _until_ended(self, cell: _OpenCell) -> Clock | None:
+        """Wait for the cell; returns the clock that ran out first, if one did."""
+        while not cell.ended:
+            cell.progress.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(cell.clocks.next_check_s()):
+                    await self._or_gone(cell.progress.wait())
+            if not cell.ended and (clock := await cell.clocks.expired()):
+                return clock
+        return None
+
+    async def _interrupt(self, cell: _OpenCell) -> None:
+        """Ask the cell to stop; it has `INTERRUPT_GRACE_S` to do so."""
+        await self.interrupt()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INTERRUPT_GRACE_S):
+                while not cell.ended:
+                    cell.progress.clear()
+                    await self._or_gone(cell.progress.wait())
+
+    async def interrupt(self) -> None:
+        """Send SIGINT to the running cell. A cell in a top-level await notices it with the next shell message."""
+        await self._send(CONTROL, "interrupt_request", {}, protocol.new_id())
+        await self._send(SHELL, "kernel_info_request", {}, protocol.new_id())
+
+    def _result(self, cell: _OpenCell, clock: Clock | None) -> CellResult:
+        reply = cell.reply
+        sizes = reply.true_chars if reply else {}
+        stdout, stderr, result = (capture.text(sizes.get(kind, 0)) for kind, capture in cell.captures.items())
+        late, self._late_chars = self._late_chars, 0
+        return CellResult(
+            status=_status(cell, clock),
+            stdout=stdout,
+            stderr=stderr,
+            result=result,
+            error=_error(reply),
+            answer=cell.answer if reply and reply.ok and clock is None else None,
+            clock=clock,
+            wall_s=cell.clocks.wall_s,
+            waited_s=cell.clocks.waited_s,
+            late_chars=late,
+        )
+
+    async def _send(self, channel: int, msg_type: str, content: dict[str, Any], msg_id: str) -> None:
+        await self._link.send(protocol.encode_message(channel, msg_type, content, msg_id=msg_id))
+
+    async def _or_gone(self, awaitable: Awaitable[_T]) -> _T:
+        """Wait for it, or raise when the box ends first."""
+        waiting = asyncio.ensure_future(awaitable)
+        gone = asyncio.ensure_future(self.gone.wait())
+        try:
+            await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+            raise self.violation or BoxGone("the box has ended")
+        finally:
+            waiting.cancel()
+            gone.cancel()
+
+    async def _read(self) -> None:
+        try:
+            async for channel, parts in self._link.frames():
+                self._count(parts)
+                self._handle(protocol.decode(channel, parts, comm_id=self._comm_id))
+                await self._sub_calls.room()
+        except ProtocolViolation as violation:
+            self._violate(violation)
+        finally:
+            self.gone.set()
+
+    def _count(self, parts: list[bytes]) -> None:
+        self._messages += 1
+        self._bytes += sum(map(len, parts))
+        if self._messages > MAX_MESSAGES_PER_CELL or self._bytes > MAX_BYTES_PER_CELL:
+            raise ProtocolViolation(f"a flood: {self._messages:,} messages, {self._bytes:,} bytes in one cell")
+
+    def _violate(self, violation: ProtocolViolation) -> ProtocolViolation:
+        self.violation = self.violation or violation
+        self.gone.set()
+        return violation
+
+    def _handle(self, message: protocol.Message) -> None:
+        match message:
+            case protocol.Output():
+                self._on_output(message)
+            case protocol.Idle():
+                self._on_idle(message)
+            case protocol.Reply():
+                self._on_reply(message)
+            case protocol.Query():
+                self._sub_calls.open(message, self._cell)
+            case protocol.Answer():
+                self._on_answer(message)
+            case protocol.Welcome():
+                self._welcome.set()
+            case protocol.KernelExit():
+                self.exit_code = message.code
+
+    def _cell_of(self, parent_id: str) -> _OpenCell | None:
+        return self._cell if self._cell is not None and self._cell.msg_id == parent_id else None
+
+    def _on_output(self, output: protocol.Output) -> None:
+        """Output of an earlier cell's threads is dropped and counted: honest code leaves threads behind."""
+        cell = self._cell_of(output.parent_id)
+        if cell is None:
+            self._late_chars += len(output.text)
+        else:
+            cell.captures[output.kind].add(output.text)
+
+    def _on_idle(self, idle: protocol.Idle) -> None:
+        if cell := self._cell_of(idle.parent_id):
+            cell.idle = True
+            cell.progress.set()
+
+    def _on_reply(self, reply: protocol.Reply) -> None:
+        waiting = self._requests.pop(reply.parent_id, None)
+        if waiting is not None:
+            if not waiting.done():
+                waiting.set_result(reply)
+            return
+        cell = self._cell_of(reply.parent_id)
+        if cell is None or cell.reply is not None or reply.msg_type != "execute_reply":
+            raise ProtocolViolation(f"{reply.msg_type} to no open request")
+        cell.reply = reply
+        cell.progress.set()
+
+    def _on_answer(self, answer: protocol.Answer) -> None:
+        if self._cell is None or self._cell.answer is not None:
+            raise ProtocolViolation("an answer outside a cell, or a second one")
+        self._cell.answer = answer.text
+
+    async def aclose(self) -> None:
+        """End the box's stream, its reader and all sub-calls in flight."""
+        self.gone.set()
+        if self._reader:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        await self._sub_calls.aclose()
+        await self._link.aclose()
+
+
+def _status(cell: _OpenCell, clock: Clock | None) -> CellStatus:
+    if not cell.ended or cell.reply is None:
+        return "lost"
+    if clock is not None:
+        return "interrupted"
+    return "ok" if cell.reply.ok else "error"
+
+
+def _error(reply: protocol.Reply | None) -> CellError | None:
+    if reply is None or reply.ok:
+        return None
+    return CellError(name=reply.error_name, message=reply.error_text, traceback=reply.traceback)

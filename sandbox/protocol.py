@@ -1,0 +1,423 @@
+"""The only place where bytes from a box become anything else.
+
+The bytes are hostile: the box holds no secret of ours, so a signature would prove nothing, and a cell can write any
+frame it likes. Every length is checked before memory is taken for it, every message must stand in the table of legal
+types, and only the fields we read are looked at. Whatever an honest box would never send is a `ProtocolViolation`,
+for which the caller kills the box. Identity never comes from a message: whose box it is, the caller knows.
+
+A frame is ``u32 length | u8 channel | parts``, a part is ``u32 length | bytes``, big-endian. Channel 0 belongs to the
+relay (JSON), the others carry Jupyter messages: identities, ``<IDS|MSG>``, signature, header, parent header,
+metadata, content, buffers.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+
+from sandbox.errors import ProtocolViolation
+
+RELAY, SHELL, CONTROL, IOPUB = range(4)
+
+MAX_FRAME_BYTES: Final = 8 << 20
+"""Largest frame of an honest box: one prompt or value of 4 MiB, or a batch packed to 4 MiB, with its envelope."""
+MAX_PARTS: Final = 1100
+"""Most parts of an honest frame: a batch of 500 prompts with their data, and the envelope."""
+MAX_JSON_BYTES: Final = 4 << 20
+MAX_HEADER_BYTES: Final = 64 << 10
+MAX_BATCH: Final = 500
+PROTOCOL_VERSION: Final = "5.4"
+
+_DELIMITER: Final = b"<IDS|MSG>"
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Id = Annotated[str, msgspec.Meta(max_length=64)]
+_Index = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+_CallId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The relay is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelExit:
+    """The kernel process ended; `code` is negative for a signal."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The relay is subscribed to all output: nothing is lost from here on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """All output of the request has been sent."""
+
+    parent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Text a cell wrote: stdout, stderr, or its last expression's value as plain text."""
+
+    parent_id: str
+    kind: Literal["stdout", "stderr", "result"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a request of ours."""
+
+    parent_id: str
+    msg_type: str
+    ok: bool
+    error_name: str
+    error_text: str
+    traceback: str
+    true_chars: dict[str, int]
+    buffers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Sub-calls a cell asks for: prompts and, for each, its data or None, and the guest's index."""
+
+    call_id: str
+    indexes: tuple[int, ...]
+    prompts: tuple[str, ...]
+    data: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The cell called FINAL or FINAL_VAR and ended well."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A legal message that nobody needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubCallFailure:
+    """Why a sub-call was not answered, for the cell: `kind` is a class of the guest's, for example LimitExceeded."""
+
+    kind: str
+    message: str
+
+
+Message = Hello | KernelExit | Welcome | Idle | Output | Reply | Query | Answer | Unread
+
+
+class FrameDecoder:
+    """Cuts the byte stream of one box into frames; holds at most one frame."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield (channel, parts) for each frame that `data` completes.
+
+        Raises:
+            ProtocolViolation: A frame is empty, too long, or its parts do not add up.
+        """
+        self._buffer += data
+        while len(self._buffer) >= 4:
+            (length,) = struct.unpack_from(">I", self._buffer)
+            if not 1 <= length <= MAX_FRAME_BYTES:
+                raise ProtocolViolation(f"a frame of {length:,} bytes; 1 to {MAX_FRAME_BYTES:,} are legal")
+            if len(self._buffer) < 4 + length:
+                return
+            frame = bytes(self._buffer[4 : 4 + length])
+            del self._buffer[: 4 + length]
+            yield frame[0], _split_parts(frame)
+
+
+def _split_parts(frame: bytes) -> list[bytes]:
+    parts: list[bytes] = []
+    at = 1
+    while at < len(frame):
+        if len(parts) == MAX_PARTS or at + 4 > len(frame):
+            raise ProtocolViolation("a frame's parts do not add up")
+        (length,) = struct.unpack_from(">I", frame, at)
+        at += 4
+        if at + length > len(frame):
+            raise ProtocolViolation("a part is longer than its frame")
+        parts.append(frame[at : at + length])
+        at += length
+    return parts
+
+
+def encode_frame(channel: int, parts: Sequence[bytes]) -> bytes:
+    """One frame for the box."""
+    pieces = [struct.pack(">IB", 1 + sum(4 + len(part) for part in parts), channel)]
+    for part in parts:
+        pieces += (struct.pack(">I", len(part)), part)
+    return b"".join(pieces)
+
+
+def encode_message(
+    channel: int, msg_type: str, content: dict[str, Any], *, msg_id: str, buffers: Sequence[bytes] = ()
+) -> bytes:
+    """One Jupyter message for the kernel, as a frame. Unsigned: the kernel's key is empty."""
+    header = {
+        "msg_id": msg_id,
+        "msg_type": msg_type,
+        "username": "airlock",
+        "session": "airlock",
+        "date": datetime.now(UTC).isoformat(),
+        "version": PROTOCOL_VERSION,
+    }
+    body = [msgspec.json.encode(part) for part in (header, {}, {}, content)]
+    return encode_frame(channel, [_DELIMITER, b"", *body, *buffers])
+
+
+# What is read of each message. Unknown fields are skipped, missing or mistyped ones are a violation.
+
+
+class _Header(msgspec.Struct):
+    msg_type: Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class _Parent(msgspec.Struct):
+    msg_id: _Id = ""
+
+
+class _RelayEvent(msgspec.Struct):
+    event: Literal["hello", "kernel_exit"]
+    code: Annotated[int, msgspec.Meta(ge=-64, le=255)] = 0
+
+
+class _Status(msgspec.Struct):
+    execution_state: Literal["busy", "idle", "starting"]
+
+
+class _Stream(msgspec.Struct):
+    name: Literal["stdout", "stderr"]
+    text: str
+
+
+class _PlainText(msgspec.Struct):
+    text: str = msgspec.field(name="text/plain", default="")
+
+
+class _Result(msgspec.Struct):
+    data: _PlainText
+
+
+class _ReplyContent(msgspec.Struct):
+    status: Literal["ok", "error"]
+    ename: str = ""
+    evalue: str = ""
+    traceback: list[str] = []
+
+
+class _TrueChars(msgspec.Struct):
+    stdout_chars: _Size = 0
+    stderr_chars: _Size = 0
+    result_chars: _Size = 0
+
+
+class _Metadata(msgspec.Struct):
+    airlock: _TrueChars = msgspec.field(default_factory=_TrueChars)
+
+
+class _Query(msgspec.Struct, tag_field="kind", tag="query"):
+    id: _CallId
+    indexes: Annotated[list[_Index], msgspec.Meta(min_length=1, max_length=1)]
+    has_data: Annotated[list[bool], msgspec.Meta(min_length=1, max_length=1)]
+
+
+class _Batch(msgspec.Struct, tag_field="kind", tag="batch"):
+    id: _CallId
+    indexes: Annotated[list[_Index], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
+    has_data: Annotated[list[bool], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class _Answer(msgspec.Struct, tag_field="kind", tag="answer"):
+    pass
+
+
+class _Comm(msgspec.Struct):
+    comm_id: _Id
+    data: _Query | _Batch | _Answer
+
+
+def decode(channel: int, parts: list[bytes], *, comm_id: str) -> Message:
+    """Turn one frame into a message.
+
+    Args:
+        channel: The frame's channel.
+        parts: The frame's parts.
+        comm_id: Id of the one comm this box was given; a message on another one is forged.
+
+    Raises:
+        ProtocolViolation: The message is not one of the legal types, or not well-formed.
+    """
+    if channel == RELAY:
+        return _decode_relay(parts)
+    try:
+        start = parts.index(_DELIMITER, 0, 3) + 2
+        raw_header, raw_parent, raw_metadata, raw_content = parts[start : start + 4]
+    except ValueError:
+        raise ProtocolViolation("not a Jupyter message") from None
+    msg_type = _json(raw_header, _Header, MAX_HEADER_BYTES).msg_type
+    parent_id = _json(raw_parent, _Parent, MAX_HEADER_BYTES).msg_id
+    buffers = parts[start + 4 :]
+    if channel == IOPUB:
+        return _decode_iopub(msg_type, parent_id, raw_content, buffers, comm_id)
+    if channel in (SHELL, CONTROL) and msg_type.endswith("_reply"):
+        return _decode_reply(msg_type, parent_id, raw_metadata, raw_content, buffers)
+    raise ProtocolViolation(f"message type {msg_type[:64]!r} on channel {channel}")
+
+
+def _decode_relay(parts: list[bytes]) -> Message:
+    if len(parts) != 1:
+        raise ProtocolViolation("the relay speaks in one part")
+    event = _json(parts[0], _RelayEvent, MAX_HEADER_BYTES)
+    return Hello() if event.event == "hello" else KernelExit(event.code)
+
+
+def _decode_iopub(msg_type: str, parent_id: str, content: bytes, buffers: list[bytes], comm_id: str) -> Message:
+    match msg_type:
+        case "stream":
+            stream = _json(content, _Stream)
+            return Output(parent_id, stream.name, stream.text)
+        case "execute_result":
+            return Output(parent_id, "result", _json(content, _Result).data.text)
+        case "status":
+            return Idle(parent_id) if _json(content, _Status).execution_state == "idle" else Unread()
+        case "comm_msg":
+            return _decode_comm(content, buffers, comm_id)
+        case "iopub_welcome":
+            return Welcome()
+        case "comm_open" | "comm_close":
+            return Unread()
+    raise ProtocolViolation(f"message type {msg_type[:64]!r} on iopub")
+
+
+def _decode_reply(
+    msg_type: str, parent_id: str, metadata: bytes, content: bytes, buffers: list[bytes]
+) -> Message:
+    if msg_type not in _REPLIES:
+        raise ProtocolViolation(f"reply type {msg_type[:64]!r}")
+    if msg_type in ("kernel_info_reply", "interrupt_reply"):
+        return Unread()
+    reply = _json(content, _ReplyContent)
+    sizes = _json(metadata, _Metadata).airlock
+    return Reply(
+        parent_id=parent_id,
+        msg_type=msg_type,
+        ok=reply.status == "ok",
+        error_name=reply.ename,
+        error_text=reply.evalue,
+        traceback="\n".join(reply.traceback),
+        true_chars={"stdout": sizes.stdout_chars, "stderr": sizes.stderr_chars, "result": sizes.result_chars},
+        buffers=tuple(buffers),
+    )
+
+
+_REPLIES: Final = frozenset(
+    {
+        "execute_reply",
+        "airlock_setup_reply",
+        "airlock_load_reply",
+        "airlock_value_reply",
+        "kernel_info_reply",
+        "interrupt_reply",
+    }
+)
+
+
+def _decode_comm(content: bytes, buffers: list[bytes], comm_id: str) -> Message:
+    comm = _json(content, _Comm)
+    if comm.comm_id != comm_id:
+        raise ProtocolViolation("a message on a comm that the host did not give")
+    if isinstance(comm.data, _Answer):
+        if len(buffers) != 1:
+            raise ProtocolViolation("an answer has one buffer")
+        return Answer(_text(buffers[0]))
+    count = len(comm.data.has_data)
+    if len(comm.data.indexes) != count or len(buffers) != count + sum(comm.data.has_data):
+        raise ProtocolViolation("a query's buffers do not match its prompts")
+    texts = iter(_text(buffer) for buffer in buffers)
+    prompts: list[str] = []
+    data: list[str | None] = []
+    for has_data in comm.data.has_data:
+        prompts.append(next(texts))
+        data.append(next(texts) if has_data else None)
+    return Query(comm.data.id, tuple(comm.data.indexes), tuple(prompts), tuple(data))
+
+
+def encode_results(comm_id: str, call_id: str, results: Sequence[tuple[int, str | SubCallFailure]]) -> bytes:
+    """The host's answer to (a part of) a `Query`: pairs of the guest's index and a text or a failure."""
+    entries: list[dict[str, Any]] = []
+    buffers: list[bytes] = []
+    for index, result in results:
+        if isinstance(result, SubCallFailure):
+            entries.append({"index": index, "error": result.kind, "message": encodable(result.message)})
+        else:
+            entries.append({"index": index})
+            buffers.append(result.encode("utf-8", "replace"))
+    content = {"comm_id": comm_id, "data": {"id": call_id, "results": entries}}
+    return encode_message(CONTROL, "comm_msg", content, msg_id=new_id(), buffers=buffers)
+
+
+def new_id() -> str:
+    """A 128-bit id that a box can't guess."""
+    return secrets.token_hex(16)
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates, which UTF-8 does not have, as question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def decode_json_value(raw: bytes) -> Any:
+    """A variable's value. Lone surrogates are kept, NaN and infinities refused.
+
+    Raises:
+        ProtocolViolation: Not JSON, or nested deeper than Python's parser goes. Its size was capped by the frame.
+    """
+    import json  # msgspec refuses the lone surrogates that an honest value may hold
+
+    def refuse(token: str) -> None:
+        raise ValueError(token)
+
+    try:
+        return json.loads(raw, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise ProtocolViolation("a value that is not JSON") from None
+
+
+def decode_text(raw: bytes) -> str:
+    """A variable's value as answer text."""
+    return _text(raw)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _json(raw: bytes, kind: type[_T], max_bytes: int = MAX_JSON_BYTES) -> _T:
+    if len(raw) > max_bytes:
+        raise ProtocolViolation(f"{len(raw):,} bytes of JSON; {max_bytes:,} are legal")
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except UnicodeDecodeError:
+        return _json(_text(raw).encode(), kind, max_bytes)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolViolation(f"not a legal {kind.__name__.strip('_')}: {str(error)[:100]}") from None

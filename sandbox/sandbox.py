@@ -1,0 +1,266 @@
+"""One sandbox: a REPL in a locked container. The package's main door.
+
+A `Sandbox` keeps its identity when its box is lost: `restart` takes a fresh box and loads the contexts again. What the
+kernel's variables held is gone then, and the caller must say so to whoever relied on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from typing import Any, Final
+
+from sandbox.cell import CellResult
+from sandbox.clocks import CellClocks
+from sandbox.engine import Engine
+from sandbox.errors import BoxGone, BoxStartError, ContextLoadError, ProtocolViolation, ValueUnavailable
+from sandbox.kernel import Kernel
+from sandbox.link import Link
+from sandbox.protocol import decode_json_value, decode_text
+from sandbox.reaper import owner_label, reap_expired
+from sandbox.spec import CONTEXT_DIR, CellLimits, KernelSettings, SandboxSpec
+from sandbox.store import Store, StoredContext
+from sandbox.subcalls import QueryHandler
+
+VALUE_TIMEOUT_S: Final = 20.0
+"""Seconds to hand out a value: a cell may leave objects whose JSON form never ends."""
+LOAD_TIMEOUT_S: Final = 120.0
+
+
+class Sandbox:
+    """A REPL in a locked container without a network. Not safe for concurrent cells: one at a time.
+
+    Use `start`, then `load`, `execute`, `json_value`, and `aclose` at the end (or ``async with``).
+    """
+
+    def __init__(
+        self, spec: SandboxSpec, engine: Engine, store: Store, image: str, settings: KernelSettings, handler: QueryHandler
+    ) -> None:
+        self._spec = spec
+        self._engine = engine
+        self._store = store
+        self._image = image
+        self._settings = settings
+        self._handler = handler
+        self._contexts: dict[str, StoredContext] = {}
+        self._kernel: Kernel | None = None
+        self._container: str | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        spec: SandboxSpec,
+        *,
+        engine: Engine,
+        store: Store,
+        image: str,
+        settings: KernelSettings | None = None,
+        handler: QueryHandler,
+    ) -> Sandbox:
+        """Start a box and wait until its kernel answers.
+
+        Args:
+            spec: Its size and isolation.
+            engine: The engine to run it on.
+            store: Where its contexts lie.
+            image: Image ID.
+            settings: What the kernel is told.
+            handler: Answers the cells' sub-calls.
+
+        Raises:
+            EngineUnavailable: The engine can't give the isolation.
+            BoxStartError: The box did not come up within ``spec.start_timeout_s``.
+        """
+        await engine.check(spec)
+        await reap_expired(engine)
+        sandbox = cls(spec, engine, store, image, settings or KernelSettings(), handler)
+        await sandbox._open_box()
+        return sandbox
+
+    async def _open_box(self) -> None:
+        self._box_dir = await asyncio.to_thread(self._store.new_box_dir)
+        try:
+            async with asyncio.timeout(self._spec.start_timeout_s):
+                await self._start_kernel()
+        except BaseException as error:
+            await asyncio.shield(self._close_box())
+            if isinstance(error, TimeoutError | BoxGone):
+                raise BoxStartError(f"the kernel did not answer: {self._relay_words() or error!r}") from error
+            raise
+
+    async def _start_kernel(self) -> None:
+        self._container = await self._engine.create(
+            self._spec, image=self._image, context_dir=str(self._box_dir), owner=owner_label()
+        )
+        reader, writer = await self._engine.attach(self._container)
+        self._link = Link(reader, writer, multiplexed=True)
+        self._kernel = Kernel(self._link, self._settings, self._handler)
+        await self._engine.start(self._container)
+        await self._kernel.start()
+
+    def _relay_words(self) -> str:
+        return self._link.stderr.decode("utf-8", "replace").encode("unicode_escape").decode()[-300:]
+
+    async def load(self, name: str, context: StoredContext) -> None:
+        """Bind a stored context to a variable, now and after each `restart`.
+
+        Raises:
+            ContextLoadError: The kernel could not read it, for example for want of memory.
+            BoxGone: The box ended.
+        """
+        await self._load(name, context)
+        self._contexts[name] = context
+
+    async def _load(self, name: str, context: StoredContext) -> None:
+        file = await asyncio.to_thread(self._store.link, context, self._box_dir)
+        content = {"name": name, "path": f"{CONTEXT_DIR}/{file}", "form": context.form}
+        started = time.time()
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                reply = await self._live().request("airlock_load", content)
+        except TimeoutError:
+            await self.kill()
+            raise ContextLoadError(f"the kernel did not read the context within {LOAD_TIMEOUT_S:.0f} s") from None
+        except BoxGone:
+            raise ContextLoadError(f"loading the context failed: {await self._why_lost(started)}") from None
+        if not reply.ok:
+            raise ContextLoadError(f"the kernel could not read the context: {_quote(reply.error_name)}")
+
+    async def execute(self, code: str, limits: CellLimits | None = None) -> CellResult:
+        """Run one cell. Never raises for what the code does: that is in the result.
+
+        After a result with status ``lost`` call `restart` before the next cell.
+
+        Raises:
+            ProtocolViolation: The box sent illegal bytes; it has been killed.
+            BoxGone: It was gone before the cell.
+        """
+        kernel = self._live()
+        clocks = CellClocks(limits or CellLimits(), self._spec.cpus, self._read_cpu_s)
+        started = time.time()
+        try:
+            result = await kernel.execute(code, clocks)
+        except BaseException:
+            await asyncio.shield(self.kill())
+            raise
+        if result.status != "lost":
+            return result
+        because = await self._why_lost(started, result)
+        await self.kill()
+        return dataclasses.replace(result, lost_because=because)
+
+    async def _read_cpu_s(self) -> float | None:
+        return await self._engine.cpu_s(self._container) if self._container else None
+
+    async def _why_lost(self, since: float, result: CellResult | None = None) -> str:
+        """In words for the model. Raises the violation, where that was the reason."""
+        kernel = self._live(gone_is_fine=True)
+        if kernel.violation is not None:
+            await self.kill()
+            raise kernel.violation
+        if result is not None and result.clock is not None:
+            return "it did not stop when interrupted"
+        if self._container and await self._engine.ran_out_of_memory(self._container, since):
+            return f"out of memory: the box has {self._spec.memory_bytes >> 20} MiB"
+        if kernel.exit_code is None:
+            return "the box ended"
+        return f"the kernel died by signal {-kernel.exit_code}" if kernel.exit_code < 0 else "the kernel exited"
+
+    async def json_value(self, name: str) -> Any:
+        """The value of a variable, as JSON carries it: tuples become lists, keys become str.
+
+        Raises:
+            ValueUnavailable: Undefined, not JSON, or larger than ``settings.answer_bytes``.
+            BoxGone, ProtocolViolation: The box ended or misbehaved.
+        """
+        return decode_json_value(await self._value(name, "json"))
+
+    async def answer_text(self, name: str) -> str:
+        """The value of a variable as answer text: str as it is, lists and dicts as JSON, else ``str()``.
+
+        Raises:
+            As `json_value`.
+        """
+        return decode_text(await self._value(name, "answer"))
+
+    async def has_value(self, name: str) -> bool:
+        """Whether a variable of this name exists."""
+        try:
+            await self._value(name, "exists")
+        except ValueUnavailable as error:
+            if error.undefined:
+                return False
+            raise
+        return True
+
+    async def _value(self, name: str, form: str) -> bytes:
+        content = {"name": name, "form": form, "max_bytes": self._settings.answer_bytes}
+        try:
+            async with asyncio.timeout(VALUE_TIMEOUT_S):
+                reply = await self._live().request("airlock_value", content)
+        except TimeoutError:
+            await self.kill()
+            raise BoxGone(f"the value of {name!r} did not come within {VALUE_TIMEOUT_S:.0f} s") from None
+        if not reply.ok:
+            undefined = reply.error_name == "NameError"
+            raise ValueUnavailable(f"{_quote(reply.error_name)}: {_quote(reply.error_text)}", undefined=undefined)
+        if form != "exists" and (len(reply.buffers) != 1 or len(reply.buffers[0]) > self._settings.answer_bytes):
+            await self.kill()
+            raise ProtocolViolation("a value without its bytes, or with too many")
+        return reply.buffers[0] if reply.buffers else b""
+
+    async def interrupt(self) -> None:
+        """Interrupt the running cell, as Ctrl-C does in a notebook."""
+        await self._live().interrupt()
+
+    async def restart(self) -> None:
+        """Take a fresh box and load the contexts again. All other variables are gone.
+
+        Raises:
+            As `start` and `load`.
+        """
+        await self._close_box()
+        await self._open_box()
+        for name, context in self._contexts.items():
+            await self._load(name, context)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the box can run a cell."""
+        return self._kernel is not None and not self._kernel.gone.is_set()
+
+    def _live(self, *, gone_is_fine: bool = False) -> Kernel:
+        if self._kernel is None or (self._kernel.gone.is_set() and not gone_is_fine):
+            raise BoxGone("the box is gone; restart() takes a fresh one")
+        return self._kernel
+
+    async def kill(self) -> None:
+        """Kill the box at once; `restart` still works."""
+        await self._close_box()
+
+    async def _close_box(self) -> None:
+        """Close the stream, which ends the box, and remove what is left of it."""
+        if self._kernel is not None:
+            await self._kernel.aclose()
+        if self._container is not None:
+            await self._engine.remove(self._container)
+            self._container = None
+        await asyncio.to_thread(self._store.remove_box_dir, self._box_dir)
+
+    async def aclose(self) -> None:
+        """Remove the box. Safe to call twice, and while a cell runs."""
+        await asyncio.shield(self._close_box())
+
+    async def __aenter__(self) -> Sandbox:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _quote(text: str) -> str:
+    """A few words of the box, safe to show."""
+    return text[:200].encode("unicode_escape").decode()
+
+

@@ -1,0 +1,122 @@
+"""What a box may use and how it is locked (`SandboxSpec`), and what one cell may use (`CellLimits`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sandbox.errors import SpecError
+
+Isolation = Literal["container", "gvisor"]
+"""``container``: the engine's default runtime, the host's kernel behind seccomp and namespaces. ``gvisor``: runsc, a
+kernel of its own in user space."""
+
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+
+BOX_USER: Final = "65532:65532"
+CONTEXT_DIR: Final = "/context"
+RUN_DIR: Final = "/run/airlock"
+
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "memory_bytes": (128 * MIB, 1024 * GIB),
+    "cpus": (0.1, 256),
+    "pids": (64, 32_768),
+    "tmp_bytes": (MIB, 1024 * GIB),
+    "tmp_inodes": (64, 10_000_000),
+    "shm_bytes": (MIB, 64 * GIB),
+    "open_files": (128, 65_536),
+    "file_bytes": (MIB, 1024 * GIB),
+    "start_timeout_s": (1, 600),
+    "lifetime_s": (1, 7 * 24 * 3600),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSpec:
+    """One box: its size, and the restrictions that are always on.
+
+    Always on, and not fields because no caller may turn them off: no network, read-only root, non-root user, no
+    capabilities, no-new-privileges, swap equal to none, no core dumps, tmpfs nosuid/nodev/noexec, private IPC and
+    cgroup namespaces, no restart policy, no health check, no log on disk, image by ID.
+
+    Attributes:
+        isolation: Least isolation to accept; the start fails where the engine can't give it.
+        image: Image ID (``sha256:...``) to run, or None for the one built from this package's `images`.
+        memory_bytes: Memory of all processes and tmpfs files together, 128 MiB and more; swap is off.
+        cpus: CPU cores, 0.1 to 256.
+        pids: Processes and threads, 64 to 32,768.
+        tmp_bytes: Size of /tmp; its files count as memory.
+        tmp_inodes: Files in /tmp (gVisor ignores it).
+        shm_bytes: Size of /dev/shm.
+        open_files: File descriptors a process.
+        file_bytes: Largest file a process may write.
+        start_timeout_s: Seconds from creation until the kernel answers.
+        lifetime_s: Seconds after which a reaper may remove the box, whoever owns it.
+
+    Raises:
+        SpecError: A value is out of its range; names field, value and range.
+    """
+
+    isolation: Isolation = "container"
+    image: str | None = None
+    memory_bytes: int = GIB
+    cpus: float = 1.0
+    pids: int = 4096
+    tmp_bytes: int = 256 * MIB
+    tmp_inodes: int = 65_536
+    shm_bytes: int = 64 * MIB
+    open_files: int = 1024
+    file_bytes: int = GIB
+    start_timeout_s: float = 60
+    lifetime_s: float = 3600
+
+    def __post_init__(self) -> None:
+        if self.isolation not in ("container", "gvisor"):
+            raise SpecError(f"SandboxSpec.isolation: {self.isolation!r} is not 'container' or 'gvisor'")
+        for field in dataclasses.fields(self):
+            if field.name in _RANGES:
+                _check(field.name, getattr(self, field.name), whole=field.type == "int")
+
+
+def _check(name: str, value: Any, *, whole: bool) -> None:
+    least, most = _RANGES[name]
+    number = isinstance(value, int) or (isinstance(value, float) and not whole)
+    if isinstance(value, bool) or not number or not least <= value <= most:
+        kind = "an integer" if whole else "a number"
+        raise SpecError(f"SandboxSpec.{name}: {value!r} is not {kind} from {least:,} to {most:,}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellLimits:
+    """Bounds of one cell. Infinity (``float("inf")``) turns a clock off.
+
+    Attributes:
+        wall_s: Seconds, not counting those in which a sub-call of the cell is in flight.
+        cpu_s: CPU seconds of the whole box, waiting or not.
+        wait_s: Seconds for which sub-calls in flight may stop the wall clock, in total; then it runs again.
+        run_s: Seconds left to the run; this clock never stops.
+    """
+
+    wall_s: float = 60.0
+    cpu_s: float = 60.0
+    wait_s: float = 600.0
+    run_s: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSettings:
+    """What the kernel is told when it starts.
+
+    Attributes:
+        functions: Sub-call functions the namespace has: of ``llm_query`` and ``llm_query_batched``, or none.
+        output_chars: Characters of each stream kept at its head, and again at its tail.
+        prompt_bytes: UTF-8 bytes of a prompt with its data above which the kernel itself refuses it.
+        answer_bytes: UTF-8 bytes of an answer or value above which the kernel itself refuses it.
+    """
+
+    functions: tuple[str, ...] = ("llm_query", "llm_query_batched")
+    output_chars: int = 20_000
+    prompt_bytes: int = 2 * MIB
+    answer_bytes: int = 4 * MIB
