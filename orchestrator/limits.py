@@ -23,16 +23,17 @@ _RANGES: Final[dict[str, tuple[float, float, bool]]] = {
     "max_sub_calls": (0, 1_000_000_000, True),
     "max_tokens": (1, 10**15, True),
     "max_wall_s": (0.001, 10**9, True),
+    "max_call_s": (0.001, 10**9, True),
     "max_concurrency": (1, 1024, False),
     "max_prompt_bytes": (1, 4 * MIB, False),
     "max_reply_bytes": (1, 4 * MIB, False),
-    "max_output_chars": (200, 10_000_000, False),
+    "max_output_chars": (200, 200_000, False),
     "cell_wall_s": (0.001, 10**9, True),
     "cell_cpu_s": (0.001, 10**9, True),
     "cell_wait_s": (0, 10**9, True),
     "memory_bytes": (128 * MIB, 1024 * GIB, False),
 }
-_INTEGERS: Final = frozenset(_RANGES) - {"max_wall_s", "cell_wall_s", "cell_cpu_s", "cell_wait_s"}
+_INTEGERS: Final = frozenset(_RANGES) - {"max_wall_s", "max_call_s", "cell_wall_s", "cell_cpu_s", "cell_wait_s"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +47,11 @@ class Limits:
         max_tokens: Input and output tokens of all calls together. Before a call its upper bound is reserved
             (one token a UTF-8 byte, plus the reply's maximum); after it the provider's own count is charged.
         max_wall_s: Seconds from start to answer.
+        max_call_s: Seconds one model call may take.
         max_concurrency: Provider calls in flight at once, 1 to 1024.
         max_prompt_bytes: UTF-8 bytes of one sub-call's prompt with its ``data``, up to 4 MiB.
         max_reply_bytes: UTF-8 bytes of one model reply, up to 4 MiB; a longer one is cut off and is an error.
-        max_output_chars: Characters of one turn's output that the root is shown, 200 and more.
+        max_output_chars: Characters of one turn's output that the root is shown, 200 to 200,000.
         cell_wall_s: Seconds one cell may take, not counting those it waits for its sub-calls.
         cell_cpu_s: CPU seconds one cell may use, waiting or not.
         cell_wait_s: Seconds for which waiting for sub-calls may stop the cell's wall clock, in total.
@@ -64,6 +66,7 @@ class Limits:
     max_sub_calls: float = 100
     max_tokens: float = 2_000_000
     max_wall_s: float = 15 * 60
+    max_call_s: float = 10 * 60
     max_concurrency: int = 16
     max_prompt_bytes: int = 2 * MIB
     max_reply_bytes: int = 4 * MIB
@@ -83,9 +86,10 @@ def _check(name: str, value: Any) -> None:
     if unlimited_allowed and value == UNLIMITED:
         return
     hint = ", or UNLIMITED" if unlimited_allowed else ""
-    kinds: tuple[type, ...] = (int,) if name in _INTEGERS else (int, float)
-    kind = "an integer" if name in _INTEGERS else "a number"
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+    whole = name in _INTEGERS
+    number = isinstance(value, int) or (isinstance(value, float) and not whole)
+    if isinstance(value, bool) or not number or not least <= value <= most:
+        kind = "an integer" if whole else "a number"
         raise ConfigError(f"Limits.{name}: {value!r} is not {kind} from {least:,} to {most:,}{hint}")
 
 

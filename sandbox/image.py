@@ -65,7 +65,7 @@ def image_tag(architecture: str) -> str:
 def ensure_image(progress: Progress, client: docker.APIClient | None = None) -> str:
     """Return the ID (``sha256:...``) of the box's image, and build it first where the engine has none.
 
-    A build takes under a minute and downloads some 5 MB of wheels, and a base of 30 to 45 MB where the engine has none
+    A build takes under a minute and downloads some 5 MB of wheels, and a base of about 45 MB where the engine has none
     of that either. Images of other inputs stay; the progress names them.
 
     Args:
@@ -256,7 +256,7 @@ def _pull(client: docker.APIClient, name: str, progress: Progress) -> str | None
 def _make_base(client: docker.APIClient, architecture: str, name: str, tar: Path, progress: Progress) -> None:
     if architecture != platform.machine():
         raise ImageError(f"A base for {architecture} can't be made on a {platform.machine()} machine.")
-    progress("making a base of Debian's packages: about 35 MB to download, 20 s")
+    progress("making a base of Debian's packages: about 43 MB to download, 20 s")
     _run(["sh", str(_base_script()), _DEBIAN_NAMES[architecture], str(tar)], "making the base with mmdebstrap")
     repository, _, tag = name.partition(":")
     client.import_image_from_file(str(tar), repository=repository, tag=tag)

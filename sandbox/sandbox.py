@@ -171,8 +171,10 @@ class Sandbox:
         """The value of a variable, as JSON carries it: tuples become lists, keys become str.
 
         Raises:
-            ValueUnavailable: Undefined, not JSON, or larger than ``settings.answer_bytes``.
-            BoxGone, ProtocolViolation: The box ended or misbehaved.
+            ValueUnavailable: Undefined, not JSON, or larger than ``settings.answer_bytes``; or the box ended over it
+                (then `alive` is false).
+            BoxGone: The box was gone before.
+            ProtocolViolation: It misbehaved and has been killed.
         """
         return decode_json_value(await self._value(name, "json"))
 
@@ -196,12 +198,15 @@ class Sandbox:
 
     async def _value(self, name: str, form: str) -> bytes:
         content = {"name": name, "form": form, "max_bytes": self._settings.answer_bytes}
+        kernel = self._live()
         try:
             async with asyncio.timeout(VALUE_TIMEOUT_S):
-                reply = await self._live().request("airlock_value", content)
-        except TimeoutError:
+                reply = await kernel.request("airlock_value", content)
+        except (TimeoutError, BoxGone):
             await self.kill()
-            raise BoxGone(f"the value of {name!r} did not come within {VALUE_TIMEOUT_S:.0f} s") from None
+            raise ValueUnavailable(
+                f"it did not come within {VALUE_TIMEOUT_S:.0f} s, or ended the box", undefined=False
+            ) from None
         if not reply.ok:
             undefined = reply.error_name == "NameError"
             raise ValueUnavailable(f"{_quote(reply.error_name)}: {_quote(reply.error_text)}", undefined=undefined)

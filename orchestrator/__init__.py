@@ -1,0 +1,111 @@
+"""Airlock: Recursive Language Models over documents nobody trusts.
+
+Names are loaded at first use: importing this package does no I/O and loads no provider's SDK.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.chunking import chunk_text, estimate_tokens
+    from orchestrator.context import format_context_info, load_document
+    from orchestrator.environment import REPLEnvironment
+    from orchestrator.errors import (
+        BoxError,
+        ConfigError,
+        ContextError,
+        LimitExceeded,
+        ProtocolViolation,
+        ProviderError,
+        RLMError,
+        VariableError,
+    )
+    from orchestrator.limits import UNLIMITED, Limits, Usage
+    from orchestrator.prompts import RLM_NO_SUBCALLS_PROMPT, RLM_SYSTEM_PROMPT, RLM_SYSTEM_PROMPT_CONSERVATIVE
+    from orchestrator.providers.anthropic import AnthropicInterface
+    from orchestrator.providers.base import LLMInterface
+    from orchestrator.providers.openai import OpenAIInterface
+    from orchestrator.providers.scripted import ScriptedProvider
+    from orchestrator.rendering import truncate_output
+    from orchestrator.result import RunResult, StopReason, Trajectory
+    from orchestrator.rlm import RLM
+    from sandbox.spec import SandboxSpec
+
+_HOMES = {
+    "RLM": "orchestrator.rlm",
+    "REPLEnvironment": "orchestrator.environment",
+    "OpenAIInterface": "orchestrator.providers.openai",
+    "AnthropicInterface": "orchestrator.providers.anthropic",
+    "ScriptedProvider": "orchestrator.providers.scripted",
+    "LLMInterface": "orchestrator.providers.base",
+    "Limits": "orchestrator.limits",
+    "UNLIMITED": "orchestrator.limits",
+    "Usage": "orchestrator.limits",
+    "SandboxSpec": "sandbox.spec",
+    "RunResult": "orchestrator.result",
+    "StopReason": "orchestrator.result",
+    "Trajectory": "orchestrator.result",
+    "RLM_SYSTEM_PROMPT": "orchestrator.prompts",
+    "RLM_SYSTEM_PROMPT_CONSERVATIVE": "orchestrator.prompts",
+    "RLM_NO_SUBCALLS_PROMPT": "orchestrator.prompts",
+    "chunk_text": "orchestrator.chunking",
+    "estimate_tokens": "orchestrator.chunking",
+    "format_context_info": "orchestrator.context",
+    "load_document": "orchestrator.context",
+    "truncate_output": "orchestrator.rendering",
+    "RLMError": "orchestrator.errors",
+    "ConfigError": "orchestrator.errors",
+    "ContextError": "orchestrator.errors",
+    "LimitExceeded": "orchestrator.errors",
+    "ProviderError": "orchestrator.errors",
+    "BoxError": "orchestrator.errors",
+    "ProtocolViolation": "orchestrator.errors",
+    "VariableError": "orchestrator.errors",
+}
+
+__all__ = [
+    "RLM",
+    "RLM_NO_SUBCALLS_PROMPT",
+    "RLM_SYSTEM_PROMPT",
+    "RLM_SYSTEM_PROMPT_CONSERVATIVE",
+    "UNLIMITED",
+    "AnthropicInterface",
+    "BoxError",
+    "ConfigError",
+    "ContextError",
+    "LLMInterface",
+    "LimitExceeded",
+    "Limits",
+    "OpenAIInterface",
+    "ProtocolViolation",
+    "ProviderError",
+    "REPLEnvironment",
+    "RLMError",
+    "RunResult",
+    "SandboxSpec",
+    "ScriptedProvider",
+    "StopReason",
+    "Trajectory",
+    "Usage",
+    "VariableError",
+    "chunk_text",
+    "estimate_tokens",
+    "format_context_info",
+    "load_document",
+    "truncate_output",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,153 @@
+"""`REPLEnvironment`: the locked REPL alone, without a root model, for code of the caller's own."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from orchestrator.context import check_context
+from orchestrator.errors import BoxError
+from orchestrator.gate import Gate
+from orchestrator.ledger import Ledger
+from orchestrator.limits import Limits
+from orchestrator.providers.base import LLMInterface, Provider
+from orchestrator.providers.custom import as_provider
+from orchestrator.recorder import Recorder
+from orchestrator.rendering import truncate_output
+from orchestrator.repl import Repl, spec_for
+from orchestrator.result import SubCall
+from orchestrator.rlm import merge_limits
+from orchestrator.sync import run_sync
+from sandbox.cell import CellResult
+from sandbox.spec import SandboxSpec
+
+DEFAULT_SESSION_S = 8 * 3600.0
+
+
+class Execution(NamedTuple):
+    """What one cell did.
+
+    Attributes:
+        output: What it printed, the value of its last expression and its error, cut to size. The box's word.
+        success: Whether it ended without an error, in time, with the box alive.
+    """
+
+    output: str
+    success: bool
+
+
+class REPLEnvironment:
+    """A Python REPL in a locked container, with `context` bound. A context manager; blocking; one cell at a time.
+
+    Args:
+        context: A str, a list of str, a dict of JSON values, or a path.
+        sub_llm: Answers `llm_query` and `llm_query_batched` in the cells; without it the REPL has neither.
+        max_output_length: Characters of output kept; short for ``Limits(max_output_chars=...)``.
+        limits: Bounds of the whole session; by default those of a run, but 8 hours, since a person may sit at it.
+        sandbox: The box.
+
+    Raises:
+        ConfigError, ContextError: A setting or the context is wrong; nothing was started.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        sub_llm: LLMInterface | Provider | None = None,
+        *,
+        max_output_length: int | None = None,
+        limits: Limits | None = None,
+        sandbox: SandboxSpec | None = None,
+    ) -> None:
+        base = limits or Limits(max_wall_s=DEFAULT_SESSION_S)
+        self._limits = merge_limits(base, max_output_chars=max_output_length)
+        self._spec = spec_for(sandbox, self._limits)
+        self._context = check_context(context)
+        self._sub = as_provider(sub_llm) if sub_llm is not None else None
+        self._repl: Repl | None = None
+        self._recorder = Recorder()
+
+    @property
+    def sub_calls(self) -> list[SubCall]:
+        """What the cells have asked, in the order of the answers."""
+        return self._recorder.outside_calls
+
+    def __enter__(self) -> Self:
+        self._repl = run_sync(self._open())
+        return self
+
+    async def _open(self) -> Repl:
+        ledger = Ledger(self._limits)
+        gate = Gate(root=None, sub=self._sub, limits=self._limits, ledger=ledger, recorder=self._recorder)
+        return await Repl.open(
+            self._context,
+            spec=self._spec,
+            limits=self._limits,
+            deadline=ledger.deadline,
+            handler=gate.handle,
+            sub_calls=gate.allows_sub_calls,
+            progress=lambda _: None,
+        )
+
+    def execute(self, code: str) -> Execution:
+        """Run one cell. What the code does wrong is in the output, not raised.
+
+        A cell that costs the box its life (out of memory, killed) says so in its output; a fresh box with `context`
+        is taken, all other variables are gone.
+
+        Raises:
+            BoxError: The environment is closed, or the engine failed; `ProtocolViolation` if the box misbehaved.
+        """
+        return run_sync(self._execute(code))
+
+    async def _execute(self, code: str) -> Execution:
+        repl = self._open_repl()
+        result = await repl.run(code)
+        if not repl.alive:
+            await repl.restart()
+        return Execution(_output(result, self._limits.max_output_chars), result.status == "ok")
+
+    def get_variable(self, name: str) -> Any:
+        """The value of a variable, as JSON carries it: tuples become lists, keys become str.
+
+        Raises:
+            VariableError: Undefined, not JSON, or larger than ``Limits.max_reply_bytes``. (It is a `LookupError` too.)
+            BoxError: As `execute`.
+        """
+        return run_sync(self._open_repl().json_value(name))
+
+    def has_variable(self, name: str) -> bool:
+        """Whether a variable of this name exists.
+
+        Raises:
+            BoxError: As `execute`.
+        """
+        return run_sync(self._open_repl().has_value(name))
+
+    def _open_repl(self) -> Repl:
+        if self._repl is None:
+            raise BoxError("the environment is not open: use it in a `with` block")
+        return self._repl
+
+    def close(self) -> None:
+        """Remove the box. Safe to call twice."""
+        repl, self._repl = self._repl, None
+        if repl is not None:
+            run_sync(repl.aclose())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _output(result: CellResult, max_chars: int) -> str:
+    texts = [result.stdout, result.stderr, result.result]
+    parts = [truncate_output(text.text, max_chars, true_length=text.true_chars).rstrip("\n") for text in texts if text]
+    if result.error:
+        parts += [result.error.traceback, f"{result.error.name}: {result.error.message}"]
+    if result.clock:
+        parts.append(f"[stopped: the cell's {result.clock} clock ran out]")
+    if result.lost_because:
+        parts.append(f"[the box was lost: {result.lost_because}; only `context` is there again]")
+    return truncate_output("\n".join(part for part in parts if part), max_chars)

@@ -1,0 +1,92 @@
+"""OpenAI's chat completions, and every server that speaks them (Azure, Ollama, vLLM, llama-server, ...)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from orchestrator.providers.sdk import SDKInterface
+from orchestrator.providers.streaming import ReplyBuilder, believed_usage
+
+if TYPE_CHECKING:
+    from orchestrator.providers.base import FinishReason, ModelRequest
+
+_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
+_LENGTH_FIELD: Final = "max_completion_tokens"
+_OLD_LENGTH_FIELD: Final = "max_tokens"
+
+
+class OpenAIInterface(SDKInterface):
+    """A model behind OpenAI's chat completions.
+
+    The SDK is loaded at the first call. Each call is one attempt, streamed; the SDK's own retries are off. One
+    exception: a server that answers 400 to ``max_completion_tokens`` is asked again at once, and from then on,
+    with the older ``max_tokens``; that first answer costs nothing.
+
+    Args:
+        model: Name of the model, as the server knows it.
+        api_key: Key; else the environment variable OPENAI_API_KEY. Not needed for a server on this machine.
+        base_url: Address of a compatible server, with its ``/v1``; else OPENAI_BASE_URL; else OpenAI's own. A
+            server on this machine is reached without a proxy.
+        client: An async client of the OpenAI SDK to use instead, for example ``AsyncAzureOpenAI(...)``. Use it
+            from one event loop only; closing it stays with the caller.
+        max_tokens: Most output tokens of one reply, hidden reasoning included, 1 to 10,000,000.
+        temperature: 0 to 2, or None to leave it to the server. Not every model takes one.
+
+    Raises:
+        ConfigError: A setting is wrong or the key is missing; the text names the variable.
+    """
+
+    vendor: ClassVar[str] = "openai"
+    key_variable: ClassVar[str] = "OPENAI_API_KEY"
+    base_url_variable: ClassVar[str] = "OPENAI_BASE_URL"
+
+    _length_field = _LENGTH_FIELD
+
+    def _load_sdk(self) -> Any:
+        import openai
+
+        return openai
+
+    def _new_client(self, *, local: bool, bound: Any) -> Any:
+        http = self._sdk.DefaultAsyncHttpx2Client(event_hooks={"response": [bound]}, trust_env=not local)
+        return self._sdk.AsyncOpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
+
+    async def _open(self, client: Any, request: ModelRequest, timing: Any) -> Any:
+        try:
+            return await self._create(client, request, timing)
+        except (self._sdk.BadRequestError, self._sdk.UnprocessableEntityError) as exc:
+            if self._length_field == _OLD_LENGTH_FIELD or _LENGTH_FIELD not in str(exc):
+                raise
+        self._length_field = _OLD_LENGTH_FIELD
+        return await self._create(client, request, timing)
+
+    async def _create(self, client: Any, request: ModelRequest, timing: Any) -> Any:
+        options: dict[str, Any] = {self._length_field: self._max_tokens}
+        if self._temperature is not None:
+            options["temperature"] = self._temperature
+        return await client.chat.completions.create(
+            model=self._model,
+            messages=[{"role": message.role, "content": message.content} for message in request.messages],
+            stream=True,
+            stream_options={"include_usage": True},
+            timeout=timing,
+            **options,
+        )
+
+    def _take(self, event: Any, builder: ReplyBuilder) -> None:
+        if event.usage is not None:
+            details = event.usage.prompt_tokens_details
+            builder.usage = believed_usage(
+                input_tokens=event.usage.prompt_tokens,
+                cached=getattr(details, "cached_tokens", None),
+                output_tokens=event.usage.completion_tokens,
+            )
+        if not event.choices:
+            return
+        choice = event.choices[0]
+        if choice.delta is not None:
+            builder.add(choice.delta.content)
+            builder.add(choice.delta.refusal)
+            builder.refused = builder.refused or bool(choice.delta.refusal)
+        if choice.finish_reason is not None:
+            builder.finish_reason = _FINISH.get(choice.finish_reason, "other")

@@ -1,0 +1,183 @@
+"""The run's REPL: a `sandbox.Sandbox` made from the run's limits. The one seam where `SandboxError` becomes ours."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from orchestrator.errors import BoxError, ConfigError, ContextError, ProtocolViolation, VariableError
+from orchestrator.limits import Deadline, Limits
+from sandbox.cell import CellResult
+from sandbox.errors import ContextLoadError, SandboxError, SpecError, ValueUnavailable
+from sandbox.errors import ProtocolViolation as SandboxProtocolViolation
+from sandbox.host import Host, shared_host
+from sandbox.sandbox import Sandbox
+from sandbox.spec import CellLimits, KernelSettings, SandboxSpec
+from sandbox.store import StoredContext
+from sandbox.subcalls import QueryHandler
+
+SUB_CALL_FUNCTIONS = ("llm_query", "llm_query_batched")
+LIFETIME_MARGIN_S = 120
+"""A box's expiry lies so far behind its run's deadline."""
+
+
+class Repl:
+    """A locked REPL with `context` bound. Use `open`, then `run`, and `aclose` at the end."""
+
+    def __init__(self, sandbox: Sandbox, host: Host, stored: StoredContext, limits: Limits, deadline: Deadline) -> None:
+        self._sandbox = sandbox
+        self._host = host
+        self._stored = stored
+        self._limits = limits
+        self._deadline = deadline
+
+    @classmethod
+    async def open(
+        cls,
+        context: Any,
+        *,
+        spec: SandboxSpec,
+        limits: Limits,
+        deadline: Deadline,
+        handler: QueryHandler,
+        sub_calls: bool,
+        progress: Callable[[str], None],
+    ) -> Repl:
+        """Start a box and bind `context`.
+
+        Args:
+            context: A context in its normal form.
+            spec: The box.
+            limits: The run's limits.
+            deadline: The run's end.
+            handler: Answers sub-calls.
+            sub_calls: Whether the namespace has functions for them.
+            progress: Is called with a line of text when something takes long.
+
+        Raises:
+            BoxError: No engine, no image, or the box would not start.
+            ContextError: The context does not fit the box.
+        """
+        settings = KernelSettings(
+            functions=SUB_CALL_FUNCTIONS if sub_calls else (),
+            output_chars=limits.max_output_chars,
+            prompt_bytes=limits.max_prompt_bytes,
+            answer_bytes=limits.max_reply_bytes,
+        )
+        with _our_errors():
+            host = await shared_host(progress)
+            stored = host.store.put(context)
+            try:
+                sandbox = await Sandbox.start(
+                    spec, engine=host.engine, store=host.store, image=host.image, settings=settings, handler=handler
+                )
+            except BaseException:
+                host.store.forget(stored)
+                raise
+            repl = cls(sandbox, host, stored, limits, deadline)
+            try:
+                await sandbox.load("context", stored)
+            except BaseException:
+                await repl.aclose()
+                raise
+            return repl
+
+    async def run(self, code: str) -> CellResult:
+        """Run one cell within the run's limits. What the code does is in the result.
+
+        Raises:
+            ProtocolViolation: The box misbehaved and has been killed.
+            BoxError: It was gone before the cell.
+        """
+        limits = CellLimits(
+            wall_s=self._limits.cell_wall_s,
+            cpu_s=self._limits.cell_cpu_s,
+            wait_s=self._limits.cell_wait_s,
+            run_s=self._deadline.remaining_s,
+        )
+        with _our_errors():
+            return await self._sandbox.execute(code, limits)
+
+    async def restart(self) -> None:
+        """Take a fresh box with `context` bound; all other variables are gone.
+
+        Raises:
+            BoxError: It would not start.
+        """
+        with _our_errors():
+            await self._sandbox.restart()
+
+    async def answer_text(self, name: str) -> str:
+        """The value of a variable as answer text.
+
+        Raises:
+            VariableError: Undefined, or too large.
+            BoxError, ProtocolViolation: The box is gone or misbehaved.
+        """
+        with _our_errors(variable=name):
+            return await self._sandbox.answer_text(name)
+
+    async def json_value(self, name: str) -> Any:
+        """The value of a variable as JSON carries it.
+
+        Raises:
+            VariableError: Undefined, not JSON, or too large.
+            BoxError, ProtocolViolation: The box is gone or misbehaved.
+        """
+        with _our_errors(variable=name):
+            return await self._sandbox.json_value(name)
+
+    async def has_value(self, name: str) -> bool:
+        """Whether a variable of this name exists.
+
+        Raises:
+            BoxError, ProtocolViolation: The box is gone or misbehaved.
+        """
+        with _our_errors(variable=name):
+            return await self._sandbox.has_value(name)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the box can run a cell; a value that never ended may have cost it."""
+        return self._sandbox.alive
+
+    async def aclose(self) -> None:
+        """Remove the box and the stored context."""
+        await self._sandbox.aclose()
+        self._host.store.forget(self._stored)
+
+
+@contextlib.contextmanager
+def _our_errors(variable: str = "") -> Iterator[None]:
+    try:
+        yield
+    except SandboxProtocolViolation as error:
+        raise ProtocolViolation(f"the box broke the protocol and was killed: {error}") from error
+    except ContextLoadError as error:
+        raise ContextError(str(error)) from error
+    except ValueUnavailable as error:
+        raise VariableError(f"variable {variable!r}: {error}", name=variable) from error
+    except SandboxError as error:
+        raise BoxError(str(error)) from error
+
+
+def spec_for(spec: SandboxSpec | None, limits: Limits) -> SandboxSpec:
+    """The box of a run: the caller's spec with the memory and lifetime that the limits say.
+
+    Raises:
+        ConfigError: The spec and the limits disagree about memory.
+    """
+    default = SandboxSpec()
+    spec = spec or default
+    if spec.memory_bytes not in (default.memory_bytes, limits.memory_bytes):
+        raise ConfigError(
+            f"sandbox.memory_bytes: {spec.memory_bytes:,} differs from Limits.memory_bytes: "
+            f"{limits.memory_bytes:,}; set Limits.memory_bytes alone"
+        )
+    lifetime_s = min(limits.max_wall_s + LIFETIME_MARGIN_S, 24 * 3600)
+    try:
+        return dataclasses.replace(spec, memory_bytes=limits.memory_bytes, lifetime_s=lifetime_s)
+    except SpecError as error:
+        raise ConfigError(str(error)) from error

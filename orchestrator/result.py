@@ -1,0 +1,169 @@
+"""What a run gives back: the answer, why it stopped, what it used, and every turn of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from orchestrator.limits import Usage
+from orchestrator.providers.base import ModelReply, TokenUsage
+
+
+class StopReason(StrEnum):
+    """Why a run ended. The first is success; limits return a partial answer; the last four raise."""
+
+    ANSWERED = "answered"
+    TURN_LIMIT = "turn_limit"
+    TOKEN_LIMIT = "token_limit"  # noqa: S105 - no password
+    TIME_LIMIT = "time_limit"
+    NO_PROGRESS = "no_progress"
+    PROVIDER_ERROR = "provider_error"
+    SANDBOX_ERROR = "sandbox_error"
+    PROTOCOL_VIOLATION = "protocol_violation"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True, kw_only=True)
+class SubCall:
+    """One question a cell asked a sub-model.
+
+    Attributes:
+        model: Name of the provider, "" where the run has none.
+        prompt: The question, as the cell wrote it.
+        data: The text it is about, or None.
+        reply: The answer, or None where it failed.
+        error_kind: Name of the exception the cell got, or None.
+        error: That exception's text, or None.
+        usage: Tokens of the attempt that succeeded.
+        wall_s: Seconds, waiting for a free slot and retries included.
+    """
+
+    model: str
+    prompt: str
+    data: str | None = None
+    reply: str | None = None
+    error_kind: str | None = None
+    error: str | None = None
+    usage: TokenUsage | None = None
+    wall_s: float = 0.0
+
+    def answered(self, reply: ModelReply) -> None:
+        """Take over what the model answered."""
+        self.reply = reply.text
+        self.usage = reply.usage
+
+    def failed(self, kind: str, message: str) -> None:
+        """Take over why it was not answered."""
+        self.error_kind = kind
+        self.error = message
+
+
+@dataclass(slots=True, kw_only=True)
+class Cell:
+    """One cell of a turn.
+
+    Attributes:
+        code: What ran.
+        output: What the root was shown of it, the frame taken off: stdout, stderr and the last value, cut to size.
+        status: ``ok``, ``error``, ``interrupted`` (a clock ran out) or ``lost`` (the box is gone).
+        error: ``Name: text`` of the exception, or None.
+        wall_s: Seconds it took.
+        sub_calls: What it asked, in the order of the answers.
+    """
+
+    code: str
+    output: str = ""
+    status: str = "ok"
+    error: str | None = None
+    wall_s: float = 0.0
+    sub_calls: list[SubCall] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """One reply of the root and what came of it.
+
+    Attributes:
+        number: From 1.
+        response: The root's text.
+        usage: Tokens of the reply.
+        wall_s: Seconds the root took.
+        cells: The cells that ran.
+    """
+
+    number: int
+    response: str
+    usage: TokenUsage | None = None
+    wall_s: float = 0.0
+    cells: list[Cell] = field(default_factory=list)
+
+    @property
+    def sub_calls(self) -> list[SubCall]:
+        """The sub-calls of all its cells."""
+        return [call for cell in self.cells for call in cell.sub_calls]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        answer: The answer; at a limit a partial one where there is one; else None.
+        stop_reason: Why it ended.
+        usage: What it spent.
+        turns: Every turn.
+        isolation: The isolation its boxes had: ``container`` or ``gvisor``.
+    """
+
+    answer: str | None
+    stop_reason: StopReason
+    usage: Usage
+    turns: tuple[Turn, ...]
+    isolation: str
+
+
+class Trajectory:
+    """The turns of a run: iterate over it, index it, or turn it into JSON."""
+
+    def __init__(self, result: RunResult) -> None:
+        self.result = result
+
+    def __iter__(self) -> Iterator[Turn]:
+        return iter(self.result.turns)
+
+    def __len__(self) -> int:
+        return len(self.result.turns)
+
+    def __getitem__(self, index: int) -> Turn:
+        return self.result.turns[index]
+
+    def __repr__(self) -> str:
+        usage = self.result.usage
+        return f"Trajectory({self.stop_reason.value}, {usage.turns} turns, {usage.sub_calls} sub-calls)"
+
+    @property
+    def stop_reason(self) -> StopReason:
+        """Why the run ended."""
+        return self.result.stop_reason
+
+    @property
+    def usage(self) -> Usage:
+        """What the run spent."""
+        return self.result.usage
+
+    @property
+    def sub_calls(self) -> list[SubCall]:
+        """The sub-calls of all turns."""
+        return [call for turn in self for call in turn.sub_calls]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        return dataclasses.asdict(self.result)
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Everything as JSON. It holds the document's text wherever a cell or a prompt did."""
+        return json.dumps(self.to_dict(), indent=indent)

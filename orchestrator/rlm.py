@@ -1,0 +1,241 @@
+"""`RLM`: ask a question about a context of any length, answered from inside a locked container."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from orchestrator.context import check_context, format_context_info
+from orchestrator.errors import ConfigError, ProtocolViolation, ProviderError, RLMError
+from orchestrator.gate import Gate
+from orchestrator.ledger import Ledger
+from orchestrator.limits import Limits
+from orchestrator.loop import Loop, Outcome
+from orchestrator.prompts import PromptMode, prompt_for
+from orchestrator.providers.base import LLMInterface, Provider
+from orchestrator.providers.custom import as_provider
+from orchestrator.recorder import Listener, Recorder
+from orchestrator.repl import Repl, spec_for
+from orchestrator.result import RunResult, StopReason, Trajectory
+from orchestrator.sync import run_sync
+from orchestrator.trace import TraceFile
+from sandbox.spec import SandboxSpec
+
+BACKSTOP_S: Final = 10.0
+"""The loop ends itself at the run's deadline; whatever keeps it busy so much longer is cancelled."""
+
+
+class RLM:
+    """A Recursive Language Model whose code runs in a locked container.
+
+    Args:
+        root_llm: The model that writes the code.
+        sub_llm: The model that answers the code's sub-questions; by default the root's.
+        prompt_mode: ``standard``, ``conservative`` (few sub-questions) or ``no_subcalls`` (none: the kernel has no
+            function for them and the gate refuses forged ones).
+        max_iterations: Short for ``Limits(max_turns=...)``.
+        max_depth: Short for ``Limits(max_depth=...)``.
+        max_output_length: Short for ``Limits(max_output_chars=...)``.
+        limits: All limits; every one is finite by default.
+        sandbox: The box: `SandboxSpec`.
+        system_prompt: Replaces the mode's system prompt. What it must say of the REPL is in `orchestrator.prompts`.
+        trace_dir: Where to write a trace of each run, one JSONL file readable by its owner alone; by default none.
+        keep_text: Whether the trace holds the document's and the models' text.
+
+    Raises:
+        ConfigError: A setting is wrong, by name, value and range. Nothing was started.
+    """
+
+    def __init__(
+        self,
+        root_llm: LLMInterface | Provider,
+        sub_llm: LLMInterface | Provider | None = None,
+        *,
+        prompt_mode: PromptMode = "standard",
+        max_iterations: float | None = None,
+        max_depth: int | None = None,
+        max_output_length: int | None = None,
+        limits: Limits | None = None,
+        sandbox: SandboxSpec | None = None,
+        system_prompt: str | None = None,
+        trace_dir: str | Path | None = None,
+        keep_text: bool = False,
+    ) -> None:
+        self._limits = merge_limits(
+            limits, max_turns=max_iterations, max_depth=max_depth, max_output_chars=max_output_length
+        )
+        self._spec = spec_for(sandbox, self._limits)
+        self._system_prompt = system_prompt if system_prompt is not None else prompt_for(prompt_mode)
+        prompt_for(prompt_mode)
+        self._root = as_provider(root_llm)
+        self._sub = None if prompt_mode == "no_subcalls" else as_provider(sub_llm if sub_llm is not None else root_llm)
+        self._prompt_mode = prompt_mode
+        self._trace_dir = Path(trace_dir) if trace_dir is not None else None
+        self._keep_text = keep_text
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return self._limits
+
+    def query(self, query: str, context: Any, verbose: bool = False) -> tuple[str | None, Trajectory]:
+        """Ask and wait; also from a running event loop, such as a notebook's. Ctrl-C ends the run and its box.
+
+        Args:
+            query: The question.
+            context: A str, a list of str, a dict of JSON values, or a `pathlib.Path` of a text file.
+            verbose: Print what happens to stderr.
+
+        Returns:
+            The answer and the trajectory. At a limit the answer is partial, or None, and ``trajectory.stop_reason``
+            names the limit.
+
+        Raises:
+            As `arun`.
+        """
+        listeners: list[Listener] = []
+        if verbose:
+            from orchestrator.progress import ProgressPrinter
+
+            listeners.append(ProgressPrinter(sys.stderr))
+        result = run_sync(self.arun(query, context, listeners=listeners))
+        return result.answer, Trajectory(result)
+
+    async def arun(self, question: str, context: Any, *, listeners: Sequence[Listener] = ()) -> RunResult:
+        """Ask and await the result.
+
+        Args:
+            question: The question.
+            context: As for `query`.
+            listeners: Called with each `TraceEvent`, on the event loop.
+
+        Raises:
+            ConfigError, ContextError: The question or the context can't be used; nothing was started.
+            ProviderError: The root model failed, also after retries.
+            BoxError: No engine, no image, or the box failed; `ProtocolViolation` if it misbehaved.
+            Each of the last three carries what the run had as its ``result``.
+        """
+        if not isinstance(question, str) or not question.strip():
+            raise ConfigError(f"query: {question!r:.80} is not a question (a str that is not blank)")
+        checked = await asyncio.to_thread(check_context, context)
+        trace = TraceFile(self._trace_dir, keep_text=self._keep_text) if self._trace_dir else None
+        try:
+            recorder = Recorder([*listeners, *([trace] if trace else [])])
+            return await _Run(self, question, checked, recorder).run()
+        finally:
+            if trace:
+                trace.close()
+
+
+class _Run:
+    """One run: opens the box, runs the loop, and always ends with a reason."""
+
+    def __init__(self, rlm: RLM, question: str, context: Any, recorder: Recorder) -> None:
+        self._rlm = rlm
+        self._question = question
+        self._context = context
+        self._recorder = recorder
+        self._ledger = Ledger(rlm._limits)
+        self._loop: Loop | None = None
+
+    async def run(self) -> RunResult:
+        self._announce()
+        try:
+            outcome = await self._run_in_box()
+        except RLMError as error:
+            error.result = self._end(_reason(error))
+            raise
+        except BaseException:
+            self._end(StopReason.CANCELLED)
+            raise
+        return self._end(outcome.stop_reason, outcome.answer)
+
+    async def _run_in_box(self) -> Outcome:
+        rlm = self._rlm
+        gate = Gate(root=rlm._root, sub=rlm._sub, limits=rlm._limits, ledger=self._ledger, recorder=self._recorder)
+        repl = await Repl.open(
+            self._context,
+            spec=rlm._spec,
+            limits=rlm._limits,
+            deadline=self._ledger.deadline,
+            handler=gate.handle,
+            sub_calls=gate.allows_sub_calls,
+            progress=lambda line: self._recorder.emit("setup", {"doing": line}),
+        )
+        try:
+            self._loop = Loop(
+                gate=gate,
+                repl=repl,
+                ledger=self._ledger,
+                limits=rlm._limits,
+                recorder=self._recorder,
+                system_prompt=rlm._system_prompt,
+                question=self._question,
+                context_info=format_context_info(self._context),
+            )
+            return await self._until_deadline(self._loop)
+        finally:
+            await repl.aclose()
+
+    async def _until_deadline(self, loop: Loop) -> Outcome:
+        try:
+            async with asyncio.timeout(self._ledger.deadline.remaining_s + BACKSTOP_S):
+                return await loop.run()
+        except TimeoutError:
+            return Outcome(loop.partial, StopReason.TIME_LIMIT)
+
+    def _announce(self) -> None:
+        rlm = self._rlm
+        facts = {
+            "root": rlm._root.name,
+            "sub": rlm._sub.name if rlm._sub else None,
+            "prompt_mode": rlm._prompt_mode,
+            "isolation": rlm._spec.isolation,
+            "context": format_context_info(self._context),
+            "limits": {
+                field.name: _json_number(getattr(rlm._limits, field.name)) for field in dataclasses.fields(Limits)
+            },
+        }
+        self._recorder.emit("run_start", facts, question=self._question)
+
+    def _end(self, reason: StopReason, answer: str | None = None) -> RunResult:
+        if answer is None and self._loop is not None:
+            answer = self._loop.partial
+        usage = self._ledger.usage(turns=len(self._recorder.turns), wall_s=self._recorder.wall_s)
+        self._recorder.run_ends(reason, usage, answer)
+        return RunResult(
+            answer=answer,
+            stop_reason=reason,
+            usage=usage,
+            turns=tuple(self._recorder.turns),
+            isolation=self._rlm._spec.isolation,
+        )
+
+
+def _reason(error: RLMError) -> StopReason:
+    if isinstance(error, ProtocolViolation):
+        return StopReason.PROTOCOL_VIOLATION
+    return StopReason.PROVIDER_ERROR if isinstance(error, ProviderError) else StopReason.SANDBOX_ERROR
+
+
+def _json_number(value: float) -> float | str:
+    return "unlimited" if value == float("inf") else value
+
+
+def merge_limits(limits: Limits | None, **overrides: float | None) -> Limits:
+    """The limits with a constructor's short forms put in.
+
+    Raises:
+        ConfigError: Both were given and contradict each other.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    base, default = limits or Limits(), Limits()
+    for name, value in given.items():
+        if getattr(base, name) not in (getattr(default, name), value):
+            raise ConfigError(f"limits.{name}: {getattr(base, name)!r} contradicts {value!r}; give it once")
+    merged: Limits = dataclasses.replace(base, **given)  # type: ignore[arg-type]
+    return merged

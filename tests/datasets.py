@@ -1,0 +1,151 @@
+"""Readers and scorers for the shared test data, as its README defines them. Nothing here runs code from the data."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RULER_TASKS = ("niah_single_1", "niah_multikey_3", "vt", "cwe", "fwe")
+RULER_SIZES = ("64k", "512k")
+BABI_FILES = {
+    "qa1": "qa1_single-supporting-fact_test.txt",
+    "qa2": "qa2_two-supporting-facts_test.txt",
+    "qa7": "qa7_counting_test.txt",
+    "qa8": "qa8_lists-sets_test.txt",
+}
+
+_LONGEST_ANSWER_CHARS = 2000
+
+
+@dataclass(frozen=True)
+class RulerSample:
+    id: str
+    task: str
+    context: str
+    question: str
+    outputs: tuple[str, ...]
+
+
+def load_ruler(data: Path, size: str, task: str) -> list[RulerSample]:
+    with gzip.open(data / "ruler" / size / f"{task}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [_ruler_sample(json.loads(line)) for line in lines]
+
+
+def _ruler_sample(record: dict[str, Any]) -> RulerSample:
+    context, question = record["input"].rsplit("\n", 1)
+    return RulerSample(record["id"], record["task"], context, question, tuple(record["outputs"]))
+
+
+def score_ruler(sample: RulerSample, answer: str) -> float:
+    """The share of gold strings that occur in the answer, ignoring case; for cwe as words, since ham is in hammer."""
+    if len(answer) > _LONGEST_ANSWER_CHARS:
+        return 0.0  # an answer that repeats the context would score 1
+    answer = answer.lower()
+    golds = [gold.lower() for gold in sample.outputs]
+    if sample.task == "cwe":
+        words = set(re.findall(r"[\w-]+", answer))
+        return sum(gold in words for gold in golds) / len(golds)
+    return sum(gold in answer for gold in golds) / len(golds)
+
+
+@dataclass(frozen=True)
+class BabiQuestion:
+    task: str
+    story: int
+    facts: tuple[str, ...]
+    question: str
+    answer: str
+
+
+def load_babi(data: Path, task: str) -> list[BabiQuestion]:
+    lines = (data / "babi" / BABI_FILES[task]).read_text(encoding="utf-8").splitlines()
+    return list(_babi_questions(task, lines))
+
+
+def _babi_questions(task: str, lines: Sequence[str]) -> Iterator[BabiQuestion]:
+    story = -1
+    facts: list[str] = []
+    for line in lines:
+        number, text = line.split(" ", 1)
+        if number == "1":
+            story += 1
+            facts = []
+        if "\t" in text:
+            question, answer, _ = text.split("\t")
+            yield BabiQuestion(task, story, tuple(facts), question.strip(), answer)
+        else:
+            facts.append(text)
+
+
+def score_babi(question: BabiQuestion, answer: str) -> float:
+    given, gold = answer.strip().lower(), question.answer.strip().lower()
+    if question.task == "qa8":
+        return float(set(given.split(",")) == set(gold.split(",")))
+    return float(given == gold)
+
+
+def hide_in_filler(facts: Sequence[str], *, lines: int, seed: int) -> str:
+    """`lines` lines of filler that name nobody and nothing of bAbI, with the facts among them, in order."""
+    rng = random.Random(seed)
+    subjects = ("The report", "A survey", "The ledger", "This table", "The minutes", "An index", "The annex")
+    verbs = ("lists", "covers", "omits", "repeats", "cites", "compares", "counts")
+    objects = ("tariffs", "rainfall", "timber prices", "tram lines", "bridges", "harvests", "wage rates")
+    text = [f"{rng.choice(subjects)} {rng.choice(verbs)} {rng.choice(objects)} of {rng.randrange(1800, 2000)}."
+            for _ in range(lines - len(facts))]  # fmt: skip
+    places = sorted(rng.sample(range(len(text) + 1), len(facts)), reverse=True)
+    for place, fact in zip(places, reversed(facts), strict=True):
+        text.insert(place, fact)
+    return "\n".join(text)
+
+
+@dataclass(frozen=True)
+class RecordedEvent:
+    file: str
+    run_id: str
+    parent_run_id: str | None
+    depth: int
+    step: int | None
+    kind: str
+    code: str | None
+    output: str | None
+    failed: bool
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether the record holds its output. A cell that ended its agent is recorded without."""
+        return self.kind == "execution_result"
+
+
+def load_trajectories(data: Path) -> list[RecordedEvent]:
+    files = sorted((data / "trajectories" / "fast-rlm").glob("*.jsonl"))
+    return [
+        _recorded_event(file.name, json.loads(line))
+        for file in files
+        for line in file.read_text(encoding="utf-8").split("\n")
+        if line
+    ]
+
+
+def _recorded_event(file: str, record: dict[str, Any]) -> RecordedEvent:
+    return RecordedEvent(
+        file=file,
+        run_id=record["run_id"],
+        parent_run_id=record.get("parent_run_id"),
+        depth=record["depth"],
+        step=record.get("step"),
+        kind=record["event_type"],
+        code=record.get("code"),
+        output=record.get("output"),
+        failed=record.get("hasError", False),
+    )
+
+
+def load_naughty_strings(data: Path) -> list[str]:
+    strings: list[str] = json.loads((data / "injection" / "blns" / "blns.json").read_text(encoding="utf-8"))
+    return strings
