@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import time
@@ -19,12 +20,14 @@ import docker.types
 import requests
 
 from sandbox.errors import BoxStartError, EngineUnavailable
-from sandbox.spec import BOX_USER, CONTEXT_DIR, RUN_DIR, SandboxSpec
+from sandbox.inputs import images_dir
+from sandbox.spec import BOX_USER, CONTEXT_DIR, RUN_DIR, Isolation, SandboxSpec
 
 LABEL: Final = "rlm-airlock"
 """Every container of ours has it; its value is the owner. ``rlm-airlock.expires`` is a Unix time in seconds."""
 
 _RUNTIMES: Final = {"container": None, "gvisor": "runsc"}
+_GVISOR_FLAGS: Final = ("--oci-seccomp", "--network=none")
 _TMPFS: Final = "nosuid,nodev,noexec"
 
 
@@ -48,11 +51,17 @@ class Engine:
         runtime = _RUNTIMES[spec.isolation]
         if runtime is None:
             return
-        info = await asyncio.to_thread(self._api.info)
-        if runtime not in info.get("Runtimes", {}):
+        runtimes = (await asyncio.to_thread(self._api.info)).get("Runtimes", {})
+        if runtime not in runtimes:
             raise EngineUnavailable(
                 f"isolation {spec.isolation!r} needs the runtime {runtime!r}, which this engine does not have; "
-                "it has: " + ", ".join(sorted(info.get("Runtimes", {})))
+                f"it has: {', '.join(sorted(runtimes))}"
+            )
+        missing = [flag for flag in _GVISOR_FLAGS if flag not in (runtimes[runtime].get("runtimeArgs") or [])]
+        if missing:
+            raise EngineUnavailable(
+                f"the engine's runtime {runtime!r} lacks {' and '.join(missing)}: add it to its runtimeArgs in "
+                "/etc/docker/daemon.json; without it the box's seccomp profile is ignored or its network set up"
             )
 
     async def create(self, spec: SandboxSpec, *, image: str, context_dir: str, owner: str) -> str:
@@ -174,7 +183,7 @@ def host_config(spec: SandboxSpec, context_dir: str) -> dict[str, Any]:
         "network_mode": "none",
         "read_only": True,
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true"],
+        "security_opt": ["no-new-privileges:true", *_seccomp(spec.isolation)],
         "privileged": False,
         "mem_limit": spec.memory_bytes,
         "memswap_limit": spec.memory_bytes,
@@ -198,6 +207,14 @@ def host_config(spec: SandboxSpec, context_dir: str) -> dict[str, Any]:
         "init": False,
         "runtime": _RUNTIMES[spec.isolation],
     }
+
+
+def _seccomp(isolation: Isolation) -> list[str]:
+    """gVisor gets a profile of ours: runsc ignores `errnoRet`, so the engine's own breaks threads (clone3) there."""
+    if isolation == "container":
+        return []  # the engine's default profile
+    profile = json.loads((images_dir() / "kernel" / "seccomp-gvisor.json").read_text())
+    return [f"seccomp={json.dumps(profile)}"]
 
 
 def _say(error: BaseException) -> str:

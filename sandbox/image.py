@@ -26,6 +26,7 @@ import requests
 
 from sandbox.engine import connect
 from sandbox.errors import EngineUnavailable, ImageError
+from sandbox.inputs import images_dir
 
 Progress = Callable[[str], None]
 
@@ -44,17 +45,6 @@ _ERROR_LINES: Final = 15
 
 class NoBaseError(ImageError):
     """There is no base image, no registry to fetch it from and no mmdebstrap to make one."""
-
-
-def images_dir() -> Path:
-    """The folder of build inputs: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parent
-    for folder in (here / "_images", here.parent / "images"):
-        if (folder / "kernel" / "Dockerfile").is_file():
-            return folder
-    raise ImageError(
-        f"The image's inputs are missing: neither {here}/_images nor {here.parent}/images holds kernel/Dockerfile."
-    )
 
 
 def image_tag(architecture: str) -> str:

@@ -206,18 +206,20 @@ class Relay:
                 self.report_death(status)
 
     def report_death(self, status: int) -> None:
-        for channel, socket in self.sockets.items():
-            self.read_kernel(channel, socket)
+        if self.greeted:
+            for channel, socket in self.sockets.items():
+                self.read_kernel(channel, socket)
         code = os.waitstatus_to_exitcode(status)
         self.to_host(RELAY, [json.dumps({"event": "kernel_exit", "code": code}).encode()])
         poller = zmq.Poller()
         poller.register(0, zmq.POLLIN)
-        poller.register(1, zmq.POLLOUT)
         while self.outbound and not self.ended:
+            poller.register(1, zmq.POLLOUT if self.greeted else 0)
             events = dict(poller.poll())
             if 0 in events:
                 self.read_host()
-            self.write_host()
+            if self.greeted:
+                self.write_host()
         self.ended = True
 
 

@@ -64,7 +64,7 @@ def tiny_model_server() -> Iterator[TinyModel]:
     Raises:
         ConfigError: The packages are not installed (the text says how to), or the server did not start.
     """
-    from orchestrator.errors import ConfigError  # noqa: PLC0415 - see the module's docstring
+    from orchestrator.errors import ConfigError
 
     missing = missing_packages()
     if missing:
@@ -112,7 +112,7 @@ def _first_words(process: subprocess.Popen[bytes], key: str) -> str:
 
 
 def _end_of(log: IO[bytes]) -> str:
-    from orchestrator.providers.failures import safe_text  # noqa: PLC0415 - see the module's docstring
+    from orchestrator.providers.failures import safe_text
 
     log.seek(0)
     return safe_text(log.read()[-300:].decode("utf-8", "replace"))
@@ -136,7 +136,7 @@ def _serve() -> None:
     key = sys.stdin.readline().strip()
     answer = os.dup(1)
     os.dup2(2, 1)  # llama.cpp writes to stdout as well
-    import xllamacpp  # noqa: PLC0415 - in this process alone
+    import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(_model_file())
