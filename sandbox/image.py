@@ -69,7 +69,7 @@ def ensure_image(progress: Progress, client: docker.APIClient | None = None) -> 
     own_client = client is None
     client = client or connect()
     try:
-        tag = image_tag(client.info()["Architecture"])
+        tag = image_tag(_architecture(client))
         return _find(client, tag) or _build(client, tag, progress)
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise ImageError(f"The engine failed at the box's image: {error}") from error
@@ -99,6 +99,12 @@ def _hash_of(files: list[Path], architecture: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def _architecture(client: docker.APIClient) -> str:
+    """The engine's, by the kernel's name: Podman says it by Debian's."""
+    said = str(client.info()["Architecture"])
+    return {debian: kernel for kernel, debian in _DEBIAN_NAMES.items()}.get(said, said)
+
+
 def _find(client: docker.APIClient, name: str) -> str | None:
     try:
         return str(client.inspect_image(name)["Id"])
@@ -110,7 +116,7 @@ def _find(client: docker.APIClient, name: str) -> str | None:
 
 
 def _build(client: docker.APIClient, tag: str, progress: Progress) -> str:
-    architecture = client.info()["Architecture"]
+    architecture = _architecture(client)
     if architecture not in _DEBIAN_NAMES:
         raise ImageError(
             f"The engine's architecture is {architecture}; the box's image exists for {', '.join(_DEBIAN_NAMES)}."
