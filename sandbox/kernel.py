@@ -12,12 +12,12 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from sandbox import protocol
+from sandbox import encoding, messages, protocol
 from sandbox.cell import Capture, CellError, CellResult, CellStatus, Clock
 from sandbox.clocks import CellClocks
 from sandbox.errors import BoxGone, ProtocolViolation
 from sandbox.link import Link
-from sandbox.protocol import CONTROL, RELAY, SHELL
+from sandbox.messages import CONTROL, RELAY, SHELL
 from sandbox.spec import KernelSettings
 from sandbox.subcalls import QueryHandler, SubCalls
 
@@ -26,6 +26,8 @@ _T = TypeVar("_T")
 INTERRUPT_GRACE_S: Final = 2.0
 MAX_MESSAGES_PER_CELL: Final = 200_000
 MAX_BYTES_PER_CELL: Final = 512 << 20
+_YIELD_EVERY: Final = 64
+"""Messages after which the reader of a busy box lets the other runs of this process go on."""
 
 
 @dataclass(slots=True)
@@ -33,9 +35,10 @@ class _OpenCell:
     msg_id: str
     clocks: CellClocks
     captures: dict[str, Capture]
-    reply: protocol.Reply | None = None
+    reply: messages.Reply | None = None
     idle: bool = False
     answer: str | None = None
+    stopping: bool = False
     progress: asyncio.Event = field(default_factory=asyncio.Event)
 
     def call_started(self) -> None:
@@ -63,10 +66,10 @@ class Kernel:
     def __init__(self, link: Link, settings: KernelSettings, on_query: QueryHandler) -> None:
         self._link = link
         self._settings = settings
-        self._comm_id = protocol.new_id()
+        self._comm_id = encoding.new_id()
         self._sub_calls = SubCalls(link, self._comm_id, on_query)
         self._welcome = asyncio.Event()
-        self._requests: dict[str, asyncio.Future[protocol.Reply]] = {}
+        self._requests: dict[str, asyncio.Future[messages.Reply]] = {}
         self._shell = asyncio.Lock()
         self._cell: _OpenCell | None = None
         self._messages = self._bytes = self._late_chars = 0
@@ -83,7 +86,7 @@ class Kernel:
             BoxGone, ProtocolViolation: The box ended or misbehaved first.
         """
         self._reader = asyncio.create_task(self._read(), name="airlock-box-reader")
-        await self._link.send(protocol.encode_frame(RELAY, [b"{}"]))
+        await self._link.send(encoding.encode_frame(RELAY, [b"{}"]))
         await self._or_gone(self._welcome.wait())
         await self.request(
             "airlock_setup",
@@ -96,15 +99,16 @@ class Kernel:
             },
         )
 
-    async def request(self, name: str, content: dict[str, Any]) -> protocol.Reply:
+    async def request(self, name: str, content: dict[str, Any]) -> messages.Reply:
         """Send ``<name>_request`` on the shell channel and wait for its reply. The caller bounds the time."""
         async with self._shell:
-            msg_id = protocol.new_id()
+            self._count_anew()
+            msg_id = encoding.new_id()
             waiting = asyncio.get_running_loop().create_future()
             self._requests[msg_id] = waiting
             try:
                 await self._send(SHELL, f"{name}_request", content, msg_id)
-                reply: protocol.Reply = await self._or_gone(waiting)
+                reply: messages.Reply = await self._or_gone(waiting)
             finally:
                 self._requests.pop(msg_id, None)
             if reply.msg_type != f"{name}_reply":
@@ -133,13 +137,13 @@ class Kernel:
     def _open_cell(self, clocks: CellClocks) -> _OpenCell:
         chars = self._settings.output_chars
         captures = {kind: Capture(chars) for kind in ("stdout", "stderr", "result")}
-        self._messages = self._bytes = 0
-        self._cell = _OpenCell(protocol.new_id(), clocks, captures)
+        self._count_anew()
+        self._cell = _OpenCell(encoding.new_id(), clocks, captures)
         return self._cell
 
     async def _send_cell(self, msg_id: str, code: str) -> None:
         content = {
-            "code": protocol.encodable(code),
+            "code": encoding.encodable(code),
             "silent": False,
             "store_history": False,
             "user_expressions": {},
@@ -161,6 +165,8 @@ class Kernel:
 
     async def _interrupt(self, cell: _OpenCell) -> None:
         """Ask the cell to stop; it has `INTERRUPT_GRACE_S` to do so."""
+        cell.stopping = True
+        self._sub_calls.stop()
         await self.interrupt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_GRACE_S):
@@ -170,8 +176,8 @@ class Kernel:
 
     async def interrupt(self) -> None:
         """Send SIGINT to the running cell. A cell in a top-level await notices it with the next shell message."""
-        await self._send(CONTROL, "interrupt_request", {}, protocol.new_id())
-        await self._send(SHELL, "kernel_info_request", {}, protocol.new_id())
+        await self._send(CONTROL, "interrupt_request", {}, encoding.new_id())
+        await self._send(SHELL, "kernel_info_request", {}, encoding.new_id())
 
     def _result(self, cell: _OpenCell, clock: Clock | None) -> CellResult:
         reply = cell.reply
@@ -183,7 +189,7 @@ class Kernel:
             stdout=stdout,
             stderr=stderr,
             result=result,
-            error=_error(reply),
+            error=_error(reply, self._settings.output_chars),
             answer=cell.answer if reply and reply.ok and clock is None else None,
             clock=clock,
             wall_s=cell.clocks.wall_s,
@@ -192,7 +198,7 @@ class Kernel:
         )
 
     async def _send(self, channel: int, msg_type: str, content: dict[str, Any], msg_id: str) -> None:
-        await self._link.send(protocol.encode_message(channel, msg_type, content, msg_id=msg_id))
+        await self._link.send(encoding.encode_message(channel, msg_type, content, msg_id=msg_id))
 
     async def _or_gone(self, awaitable: Awaitable[_T]) -> _T:
         """Wait for it, or raise when the box ends first."""
@@ -213,10 +219,17 @@ class Kernel:
                 self._count(parts)
                 self._handle(protocol.decode(channel, parts, comm_id=self._comm_id))
                 await self._sub_calls.room()
+                if self._messages % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
         except ProtocolViolation as violation:
             self._violate(violation)
         finally:
             self.gone.set()
+            await self._link.aclose()  # at once, also while nobody asks anything: it ends the box
+
+    def _count_anew(self) -> None:
+        self._messages = self._bytes = 0
+        self._sub_calls.count_anew()
 
     def _count(self, parts: list[bytes]) -> None:
         self._messages += 1
@@ -229,27 +242,27 @@ class Kernel:
         self.gone.set()
         return violation
 
-    def _handle(self, message: protocol.Message) -> None:
+    def _handle(self, message: messages.Message) -> None:
         match message:
-            case protocol.Output():
+            case messages.Output():
                 self._on_output(message)
-            case protocol.Idle():
+            case messages.Idle():
                 self._on_idle(message)
-            case protocol.Reply():
+            case messages.Reply():
                 self._on_reply(message)
-            case protocol.Query():
+            case messages.Query():
                 self._sub_calls.open(message, self._cell)
-            case protocol.Answer():
+            case messages.Answer():
                 self._on_answer(message)
-            case protocol.Welcome():
+            case messages.Welcome():
                 self._welcome.set()
-            case protocol.KernelExit():
+            case messages.KernelExit():
                 self.exit_code = message.code
 
     def _cell_of(self, parent_id: str) -> _OpenCell | None:
         return self._cell if self._cell is not None and self._cell.msg_id == parent_id else None
 
-    def _on_output(self, output: protocol.Output) -> None:
+    def _on_output(self, output: messages.Output) -> None:
         """Output of an earlier cell's threads is dropped and counted: honest code leaves threads behind."""
         cell = self._cell_of(output.parent_id)
         if cell is None:
@@ -257,12 +270,12 @@ class Kernel:
         else:
             cell.captures[output.kind].add(output.text)
 
-    def _on_idle(self, idle: protocol.Idle) -> None:
+    def _on_idle(self, idle: messages.Idle) -> None:
         if cell := self._cell_of(idle.parent_id):
             cell.idle = True
             cell.progress.set()
 
-    def _on_reply(self, reply: protocol.Reply) -> None:
+    def _on_reply(self, reply: messages.Reply) -> None:
         waiting = self._requests.pop(reply.parent_id, None)
         if waiting is not None:
             if not waiting.done():
@@ -274,9 +287,11 @@ class Kernel:
         cell.reply = reply
         cell.progress.set()
 
-    def _on_answer(self, answer: protocol.Answer) -> None:
+    def _on_answer(self, answer: messages.Answer) -> None:
         if self._cell is None or self._cell.answer is not None:
             raise ProtocolViolation("an answer outside a cell, or a second one")
+        if len(answer.text) > self._settings.answer_bytes:
+            raise ProtocolViolation(f"an answer of {len(answer.text):,} characters")
         self._cell.answer = answer.text
 
     async def aclose(self) -> None:
@@ -297,7 +312,15 @@ def _status(cell: _OpenCell, clock: Clock | None) -> CellStatus:
     return "ok" if cell.reply.ok else "error"
 
 
-def _error(reply: protocol.Reply | None) -> CellError | None:
+def _error(reply: messages.Reply | None, chars: int) -> CellError | None:
     if reply is None or reply.ok:
         return None
-    return CellError(name=reply.error_name, message=reply.error_text, traceback=reply.traceback)
+
+    def bounded(text: str) -> str:
+        capture = Capture(chars)
+        capture.add(text)
+        return capture.text(0).text
+
+    return CellError(
+        name=reply.error_name[:200], message=bounded(reply.error_text), traceback=bounded(reply.traceback)
+    )

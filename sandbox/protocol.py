@@ -12,18 +12,30 @@ metadata, content, buffers.
 
 from __future__ import annotations
 
-import secrets
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from sandbox.errors import ProtocolViolation
-
-RELAY, SHELL, CONTROL, IOPUB = range(4)
+from sandbox.errors import ProtocolViolation, ValueUnavailable
+from sandbox.messages import (
+    CONTROL,
+    DELIMITER,
+    IOPUB,
+    RELAY,
+    SHELL,
+    Answer,
+    Hello,
+    Idle,
+    KernelExit,
+    Message,
+    Output,
+    Query,
+    Reply,
+    Unread,
+    Welcome,
+)
 
 MAX_FRAME_BYTES: Final = 8 << 20
 """Largest frame of an honest box: one prompt or value of 4 MiB, or a batch packed to 4 MiB, with its envelope."""
@@ -32,94 +44,12 @@ MAX_PARTS: Final = 1100
 MAX_JSON_BYTES: Final = 4 << 20
 MAX_HEADER_BYTES: Final = 64 << 10
 MAX_BATCH: Final = 500
-PROTOCOL_VERSION: Final = "5.4"
 
-_DELIMITER: Final = b"<IDS|MSG>"
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Id = Annotated[str, msgspec.Meta(max_length=64)]
 _Index = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 _CallId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """The relay is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelExit:
-    """The kernel process ended; `code` is negative for a signal."""
-
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    """The relay is subscribed to all output: nothing is lost from here on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """All output of the request has been sent."""
-
-    parent_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Text a cell wrote: stdout, stderr, or its last expression's value as plain text."""
-
-    parent_id: str
-    kind: Literal["stdout", "stderr", "result"]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to a request of ours."""
-
-    parent_id: str
-    msg_type: str
-    ok: bool
-    error_name: str
-    error_text: str
-    traceback: str
-    true_chars: dict[str, int]
-    buffers: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Sub-calls a cell asks for: prompts and, for each, its data or None, and the guest's index."""
-
-    call_id: str
-    indexes: tuple[int, ...]
-    prompts: tuple[str, ...]
-    data: tuple[str | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The cell called FINAL or FINAL_VAR and ended well."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """A legal message that nobody needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class SubCallFailure:
-    """Why a sub-call was not answered, for the cell: `kind` is a class of the guest's, for example LimitExceeded."""
-
-    kind: str
-    message: str
-
-
-Message = Hello | KernelExit | Welcome | Idle | Output | Reply | Query | Answer | Unread
 
 
 class FrameDecoder:
@@ -134,16 +64,21 @@ class FrameDecoder:
         Raises:
             ProtocolViolation: A frame is empty, too long, or its parts do not add up.
         """
-        self._buffer += data
-        while len(self._buffer) >= 4:
-            (length,) = struct.unpack_from(">I", self._buffer)
-            if not 1 <= length <= MAX_FRAME_BYTES:
-                raise ProtocolViolation(f"a frame of {length:,} bytes; 1 to {MAX_FRAME_BYTES:,} are legal")
-            if len(self._buffer) < 4 + length:
-                return
-            frame = bytes(self._buffer[4 : 4 + length])
-            del self._buffer[: 4 + length]
-            yield frame[0], _split_parts(frame)
+        buffer = self._buffer
+        buffer += data
+        at = 0
+        try:
+            while len(buffer) - at >= 4:
+                (length,) = struct.unpack_from(">I", buffer, at)
+                if not 1 <= length <= MAX_FRAME_BYTES:
+                    raise ProtocolViolation(f"a frame of {length:,} bytes; 1 to {MAX_FRAME_BYTES:,} are legal")
+                if len(buffer) - at < 4 + length:
+                    return
+                frame = bytes(buffer[at + 4 : at + 4 + length])
+                at += 4 + length
+                yield frame[0], _split_parts(frame)
+        finally:
+            del buffer[:at]  # once: deleting frame by frame is quadratic for many small ones
 
 
 def _split_parts(frame: bytes) -> list[bytes]:
@@ -159,30 +94,6 @@ def _split_parts(frame: bytes) -> list[bytes]:
         parts.append(frame[at : at + length])
         at += length
     return parts
-
-
-def encode_frame(channel: int, parts: Sequence[bytes]) -> bytes:
-    """One frame for the box."""
-    pieces = [struct.pack(">IB", 1 + sum(4 + len(part) for part in parts), channel)]
-    for part in parts:
-        pieces += (struct.pack(">I", len(part)), part)
-    return b"".join(pieces)
-
-
-def encode_message(
-    channel: int, msg_type: str, content: dict[str, Any], *, msg_id: str, buffers: Sequence[bytes] = ()
-) -> bytes:
-    """One Jupyter message for the kernel, as a frame. Unsigned: the kernel's key is empty."""
-    header = {
-        "msg_id": msg_id,
-        "msg_type": msg_type,
-        "username": "airlock",
-        "session": "airlock",
-        "date": datetime.now(UTC).isoformat(),
-        "version": PROTOCOL_VERSION,
-    }
-    body = [msgspec.json.encode(part) for part in (header, {}, {}, content)]
-    return encode_frame(channel, [_DELIMITER, b"", *body, *buffers])
 
 
 # What is read of each message. Unknown fields are skipped, missing or mistyped ones are a violation.
@@ -270,7 +181,7 @@ def decode(channel: int, parts: list[bytes], *, comm_id: str) -> Message:
     if channel == RELAY:
         return _decode_relay(parts)
     try:
-        start = parts.index(_DELIMITER, 0, 3) + 2
+        start = parts.index(DELIMITER, 0, 3) + 2
         raw_header, raw_parent, raw_metadata, raw_content = parts[start : start + 4]
     except ValueError:
         raise ProtocolViolation("not a Jupyter message") from None
@@ -362,45 +273,24 @@ def _decode_comm(content: bytes, buffers: list[bytes], comm_id: str) -> Message:
     return Query(comm.data.id, tuple(comm.data.indexes), tuple(prompts), tuple(data))
 
 
-def encode_results(comm_id: str, call_id: str, results: Sequence[tuple[int, str | SubCallFailure]]) -> bytes:
-    """The host's answer to (a part of) a `Query`: pairs of the guest's index and a text or a failure."""
-    entries: list[dict[str, Any]] = []
-    buffers: list[bytes] = []
-    for index, result in results:
-        if isinstance(result, SubCallFailure):
-            entries.append({"index": index, "error": result.kind, "message": encodable(result.message)})
-        else:
-            entries.append({"index": index})
-            buffers.append(result.encode("utf-8", "replace"))
-    content = {"comm_id": comm_id, "data": {"id": call_id, "results": entries}}
-    return encode_message(CONTROL, "comm_msg", content, msg_id=new_id(), buffers=buffers)
-
-
-def new_id() -> str:
-    """A 128-bit id that a box can't guess."""
-    return secrets.token_hex(16)
-
-
-def encodable(text: str) -> str:
-    """The text with lone surrogates, which UTF-8 does not have, as question marks."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def decode_json_value(raw: bytes) -> Any:
-    """A variable's value. Lone surrogates are kept, NaN and infinities refused.
+    """A variable's value. Lone surrogates are kept. Its size was capped by the frame.
 
     Raises:
-        ProtocolViolation: Not JSON, or nested deeper than Python's parser goes. Its size was capped by the frame.
+        ValueUnavailable: Nested deeper, or with an integer longer, than Python's parser takes.
+        ProtocolViolation: Not JSON; NaN and infinities are none.
     """
     import json  # msgspec refuses the lone surrogates that an honest value may hold
 
     def refuse(token: str) -> None:
-        raise ValueError(token)
+        raise ProtocolViolation(f"a value that is not JSON: {token}")
 
     try:
         return json.loads(raw, parse_constant=refuse)
-    except (ValueError, RecursionError):
+    except (json.JSONDecodeError, UnicodeDecodeError):
         raise ProtocolViolation("a value that is not JSON") from None
+    except (ValueError, RecursionError):  # a cell may raise its own Python's bounds
+        raise ValueUnavailable("it is nested too deep or too long a number", undefined=False) from None
 
 
 def decode_text(raw: bytes) -> str:

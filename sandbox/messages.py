@@ -1,0 +1,92 @@
+"""What a box may say to the host, decoded (`sandbox.protocol`), and what a sub-call that failed looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RELAY, SHELL, CONTROL, IOPUB = range(4)
+"""Channels of a frame; 4 and 5 are kept for stdin and heartbeat."""
+
+DELIMITER = b"<IDS|MSG>"
+"""Stands between the identities and the body of a Jupyter message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The relay is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelExit:
+    """The kernel process ended; `code` is negative for a signal."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The relay is subscribed to all output: nothing is lost from here on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """All output of the request has been sent."""
+
+    parent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Text a cell wrote: stdout, stderr, or its last expression's value as plain text."""
+
+    parent_id: str
+    kind: Literal["stdout", "stderr", "result"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a request of ours."""
+
+    parent_id: str
+    msg_type: str
+    ok: bool
+    error_name: str
+    error_text: str
+    traceback: str
+    true_chars: dict[str, int]
+    buffers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Sub-calls a cell asks for: prompts and, for each, its data or None, and the guest's index."""
+
+    call_id: str
+    indexes: tuple[int, ...]
+    prompts: tuple[str, ...]
+    data: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The cell called FINAL or FINAL_VAR and ended well."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A legal message that nobody needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubCallFailure:
+    """Why a sub-call was not answered, for the cell: `kind` is a class of the guest's, for example LimitExceeded."""
+
+    kind: str
+    message: str
+
+
+Message = Hello | KernelExit | Welcome | Idle | Output | Reply | Query | Answer | Unread
