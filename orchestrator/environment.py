@@ -13,8 +13,8 @@ from orchestrator.limits import Limits
 from orchestrator.providers.base import LLMInterface, Provider
 from orchestrator.providers.custom import as_provider
 from orchestrator.recorder import Recorder
-from orchestrator.rendering import truncate_output
-from orchestrator.repl import Repl, spec_for
+from orchestrator.rendering import plain_output, truncate_output
+from orchestrator.repl import SUB_CALL_FUNCTIONS, Repl, spec_for
 from orchestrator.result import SubCall
 from orchestrator.rlm import merge_limits
 from orchestrator.sync import run_sync
@@ -73,6 +73,8 @@ class REPLEnvironment:
         return self._recorder.outside_calls
 
     def __enter__(self) -> Self:
+        if self._repl is not None:
+            raise BoxError("the environment is open already")
         self._repl = run_sync(self._open())
         return self
 
@@ -85,7 +87,7 @@ class REPLEnvironment:
             limits=self._limits,
             deadline=ledger.deadline,
             handler=gate.handle,
-            sub_calls=gate.allows_sub_calls,
+            functions=SUB_CALL_FUNCTIONS if gate.allows_sub_calls else (),
             progress=lambda _: None,
         )
 
@@ -101,10 +103,7 @@ class REPLEnvironment:
         return run_sync(self._execute(code))
 
     async def _execute(self, code: str) -> Execution:
-        repl = self._open_repl()
-        result = await repl.run(code)
-        if not repl.alive:
-            await repl.restart()
+        result = await (await self._live()).run(code)
         return Execution(_output(result, self._limits.max_output_chars), result.status == "ok")
 
     def get_variable(self, name: str) -> Any:
@@ -114,7 +113,10 @@ class REPLEnvironment:
             VariableError: Undefined, not JSON, or larger than ``Limits.max_reply_bytes``. (It is a `LookupError` too.)
             BoxError: As `execute`.
         """
-        return run_sync(self._open_repl().json_value(name))
+        return run_sync(self._json_value(name))
+
+    async def _json_value(self, name: str) -> Any:
+        return await (await self._live()).json_value(name)
 
     def has_variable(self, name: str) -> bool:
         """Whether a variable of this name exists.
@@ -122,11 +124,17 @@ class REPLEnvironment:
         Raises:
             BoxError: As `execute`.
         """
-        return run_sync(self._open_repl().has_value(name))
+        return run_sync(self._has_value(name))
 
-    def _open_repl(self) -> Repl:
+    async def _has_value(self, name: str) -> bool:
+        return await (await self._live()).has_value(name)
+
+    async def _live(self) -> Repl:
+        """The REPL, in a fresh box where the last one is gone: a cell or a value may have cost it."""
         if self._repl is None:
             raise BoxError("the environment is not open: use it in a `with` block")
+        if not self._repl.alive:
+            await self._repl.restart()
         return self._repl
 
     def close(self) -> None:
@@ -142,8 +150,7 @@ class REPLEnvironment:
 
 
 def _output(result: CellResult, max_chars: int) -> str:
-    texts = [result.stdout, result.stderr, result.result]
-    parts = [truncate_output(text.text, max_chars, true_length=text.true_chars).rstrip("\n") for text in texts if text]
+    parts = [plain_output(result, max_chars)]
     if result.error:
         parts += [result.error.traceback, f"{result.error.name}: {result.error.message}"]
     if result.clock:

@@ -31,7 +31,7 @@ class ContextError(RLMError, ValueError):
     """The context can't be used: wrong type (with the index or key), unreadable file, not UTF-8, too large."""
 
 
-class LimitExceeded(RLMError):  # noqa: N818 - the field's own word for it, and what the model reads
+class LimitExceeded(RLMError):
     """A limit of the run refuses what was asked for.
 
     Attributes:
@@ -74,10 +74,10 @@ class ProviderError(RLMError):
 
 
 class BoxError(RLMError):
-    """The sandbox failed: no engine, no image, the box would not start. Wraps a `sandbox.SandboxError` (`__cause__`)."""
+    """The sandbox failed: no engine, no image, the box would not start. `__cause__` is the `sandbox.SandboxError`."""
 
 
-class ProtocolViolation(BoxError):  # noqa: N818 - the stop reason of the same name
+class ProtocolViolation(BoxError):
     """The box sent bytes that no honest box sends. It was killed and the run ended."""
 
 
@@ -86,8 +86,10 @@ class VariableError(RLMError, LookupError):
 
     Attributes:
         name: The variable's name.
+        undefined: Whether no variable has that name.
     """
 
-    def __init__(self, message: str, *, name: str) -> None:
+    def __init__(self, message: str, *, name: str, undefined: bool = False) -> None:
         super().__init__(message)
         self.name = name
+        self.undefined = undefined

@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Final
 
 from orchestrator.errors import LimitExceeded, ProviderError
 from orchestrator.ledger import Ledger, Permit
@@ -21,16 +21,19 @@ from orchestrator.providers.base import Message, ModelReply, ModelRequest, Provi
 from orchestrator.recorder import Recorder
 from orchestrator.result import SubCall
 from orchestrator.retry import with_retries
-from sandbox.protocol import SubCallFailure
+from sandbox.messages import SubCallFailure
 
-MESSAGE_OVERHEAD_TOKENS = 16
+MESSAGE_OVERHEAD_TOKENS: Final = 16
 """Added to a message's UTF-8 bytes for what a chat template puts around it."""
 
+OVERTIME_S: Final = 1.0
+"""A provider keeps its time-out itself and knows best what to say of it; one that does not is cut so much later."""
 
-@dataclass(frozen=True, slots=True)
-class _Refusal(Exception):  # noqa: N818 - a value on its way into the cell
-    kind: str
-    message: str
+
+class _Refusal(Exception):
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Gate:
@@ -74,18 +77,25 @@ class Gate:
         """Answer one sub-call of a cell. Raises nothing but cancellation: the cell gets every failure as a value."""
         started = time.monotonic()
         call = SubCall(model=self._sub.name if self._sub else "", prompt=prompt, data=data)
+        record = self._recorder.sub_call
         try:
             reply = await self._answer(prompt, data)
+            call.answered(reply)
+            return reply.text
         except _Refusal as refusal:
             self._ledger.refuse()
-            call.failed(refusal.kind, refusal.message)
+            record = self._recorder.refused
+            call.failed(refusal.kind, str(refusal))
+            return SubCallFailure(refusal.kind, str(refusal))
         except ProviderError as error:
             call.failed("ProviderError", str(error))
-        else:
-            call.answered(reply)
-        call.wall_s = time.monotonic() - started
-        self._recorder.sub_call(call)
-        return SubCallFailure(call.error_kind, call.error or "") if call.error_kind else call.reply or ""
+            return SubCallFailure("ProviderError", _for_the_cell(error))
+        except asyncio.CancelledError:
+            call.failed("Cancelled", "the run did not wait for its answer")
+            raise
+        finally:
+            call.wall_s = time.monotonic() - started
+            record(call)
 
     async def _answer(self, prompt: str, data: str | None) -> ModelReply:
         if self._sub is None or not self.allows_sub_calls:
@@ -103,26 +113,28 @@ class Gate:
             raise _Refusal("LimitExceeded", str(error)) from None
 
     async def _ask(self, provider: Provider, messages: tuple[Message, ...], *, sub_call: bool) -> ModelReply:
-        """Retries sit above the permit: each attempt has its own."""
-        deadline = Deadline(min(self._limits.max_call_s, self._ledger.deadline.remaining_s))
-        return await with_retries(lambda: self._attempt(provider, messages, deadline, sub_call), deadline=deadline)
+        """Retries sit above the permit: each attempt has its own. The call's time begins when its turn comes, and it
+        keeps its place until it is over, so that a server that asks for a pause gets one.
+        """
+        async with self._slots:
+            deadline = Deadline(min(self._limits.max_call_s, self._ledger.deadline.remaining_s))
+            return await with_retries(lambda: self._attempt(provider, messages, deadline, sub_call), deadline=deadline)
 
     async def _attempt(
         self, provider: Provider, messages: tuple[Message, ...], deadline: Deadline, sub_call: bool
     ) -> ModelReply:
-        async with self._slots:
-            tokens = upper_bound_tokens(messages) + provider.max_output_tokens
-            permit = await self._ledger.reserve(tokens=tokens, sub_call=sub_call)
-            request = ModelRequest(
-                messages=messages, timeout_s=deadline.remaining_s, max_reply_bytes=self._limits.max_reply_bytes
-            )
-            return await _complete(provider, request, permit)
+        tokens = upper_bound_tokens(messages) + provider.max_output_tokens
+        permit = await self._ledger.reserve(tokens=tokens, sub_call=sub_call, until=deadline)
+        request = ModelRequest(
+            messages=messages, timeout_s=deadline.remaining_s, max_reply_bytes=self._limits.max_reply_bytes
+        )
+        return await _complete(provider, request, permit)
 
 
 async def _complete(provider: Provider, request: ModelRequest, permit: Permit) -> ModelReply:
-    """The only place that calls a provider. The permit is settled on every way out, cancellation included."""
+    """The permit is settled on every way out, cancellation included."""
     try:
-        reply = await provider.complete(request)
+        reply = await _call(provider, request)
         permit.settle(reply.usage)
     except ProviderError as error:
         if error.refused:
@@ -136,6 +148,28 @@ async def _complete(provider: Provider, request: ModelRequest, permit: Permit) -
             f"{provider.name}: a reply of more than {request.max_reply_bytes:,} bytes", provider=provider.name
         )
     return reply
+
+
+async def _call(provider: Provider, request: ModelRequest) -> ModelReply:
+    """The only place that calls a provider. Whatever its author made of the contract, it ends in time, with a reply
+    or with a `ProviderError`.
+    """
+    try:
+        async with asyncio.timeout(request.timeout_s + OVERTIME_S) as limit:
+            reply = await provider.complete(request)
+    except ProviderError:
+        raise
+    except Exception as error:
+        what = "no reply in time" if limit.expired() else f"complete() raised {type(error).__name__}"
+        raise ProviderError(f"{provider.name}: {what}", provider=provider.name) from error
+    if not isinstance(reply, ModelReply) or not isinstance(reply.text, str):
+        raise ProviderError(f"{provider.name}: complete() returned no ModelReply", provider=provider.name)
+    return reply
+
+
+def _for_the_cell(error: ProviderError) -> str:
+    """What the box may know of a failure: a provider's words can hold addresses and paths of the host."""
+    return "the sub-model gave no answer" + (f" (HTTP status {error.status})" if error.status else "")
 
 
 def upper_bound_tokens(messages: Sequence[Message]) -> int:

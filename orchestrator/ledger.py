@@ -8,6 +8,7 @@ are one step: no number of concurrent calls can overshoot.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 from orchestrator.errors import LimitExceeded
@@ -44,7 +45,7 @@ class Ledger:
             yield ledger
             ledger = ledger._parent
 
-    async def reserve(self, *, tokens: int, sub_call: bool) -> Permit:
+    async def reserve(self, *, tokens: int, sub_call: bool, until: Deadline | None = None) -> Permit:
         """Reserve one provider call, here and in every ancestor.
 
         Waits while the tokens do not fit only because of calls that have not settled yet: what they will not use
@@ -53,20 +54,22 @@ class Ledger:
         Args:
             tokens: Upper bound of its input and output tokens.
             sub_call: Whether it is a sub-call (counted against ``max_sub_calls``) or a root call.
+            until: How long to wait; by default, and at most, until the run's deadline.
 
         Raises:
-            LimitExceeded: It does not fit, or the run's time is over.
+            LimitExceeded: It does not fit, or the time is over.
         """
+        until = until or self.deadline
         while True:
             self._check(tokens, sub_call)
             if all(ledger._fits(tokens) for ledger in self._lineage()):
                 break
+            if until.expired:
+                raise LimitExceeded(f"calls in flight hold the {tokens:,} tokens it may need", limit="max_tokens")
             self._news.clear()
-            try:
-                async with asyncio.timeout(self.deadline.remaining_s):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(until.remaining_s, self.deadline.remaining_s)):
                     await self._news.wait()
-            except TimeoutError:
-                continue  # the check now says that time is over
         for ledger in self._lineage():
             ledger.reserved_tokens += tokens
             ledger.sub_calls += sub_call
@@ -77,7 +80,7 @@ class Ledger:
         for ledger in self._lineage():
             limits = ledger._limits
             if ledger.deadline.expired:
-                raise LimitExceeded(f"the run's {limits.max_wall_s:,.0f} s are over", limit="max_wall_s")
+                raise LimitExceeded(f"the run's {limits.max_wall_s:,g} s are over", limit="max_wall_s")
             if sub_call and ledger.sub_calls >= limits.max_sub_calls:
                 used = f"{ledger.sub_calls:,} of {limits.max_sub_calls:,.0f}"
                 raise LimitExceeded(f"{used} sub-calls used", limit="max_sub_calls")

@@ -14,9 +14,10 @@ from orchestrator.limits import Limits
 from orchestrator.parsing import FinalText, FinalVar, ParsedReply, missing_reason, parse_reply
 from orchestrator.providers.base import Message, ModelReply
 from orchestrator.recorder import Recorder
-from orchestrator.rendering import CellView, render_observation
+from orchestrator.rendering import CellView, plain_output, render_observation
 from orchestrator.repl import Repl
 from orchestrator.result import Cell, StopReason, Turn
+from orchestrator.typed import Vocabulary, render_typed
 from sandbox.cell import CellResult
 
 MAX_SILENT_TURNS: Final = 3
@@ -55,6 +56,7 @@ class Loop:
         system_prompt: The root's system prompt.
         question: The user's question.
         context_info: What the root is told of the context.
+        quarantine: What the root may be told in ``observe="typed"``; None shows it the cells' output.
     """
 
     def __init__(
@@ -68,13 +70,16 @@ class Loop:
         system_prompt: str,
         question: str,
         context_info: str,
+        quarantine: Vocabulary | None = None,
     ) -> None:
         self._gate = gate
         self._repl = repl
         self._ledger = ledger
         self._limits = limits
         self._recorder = recorder
-        first = prompts.first_message(question, context_info, self._budget(), limits.max_output_chars)
+        self._quarantine = quarantine
+        shown_chars = None if quarantine is not None else limits.max_output_chars
+        first = prompts.first_message(question, context_info, self._budget(), shown_chars)
         self._messages = [Message(role="system", content=system_prompt), Message(role="user", content=first)]
         self.partial: str | None = None
         """The best answer so far that was not accepted: what a run that hits a limit returns."""
@@ -124,9 +129,11 @@ class Loop:
         ran = CellsRun()
         for code in parsed.cells:
             cell = self._recorder.cell_starts(turn, code)
+            if self._quarantine is not None:
+                self._quarantine.learn(code)
             result = await self._repl.run(code)
             view = CellView(cell=result, notes=_notes(result, self._limits))
-            _fill(cell, result)
+            _fill(cell, result, self._limits.max_output_chars)
             self._recorder.cell_ends(turn, cell, _facts(result))
             ran.views.append(view)
             ran.ok = result.status == "ok"
@@ -160,17 +167,24 @@ class Loop:
     async def _variable(self, name: str) -> tuple[str | None, str | None]:
         try:
             return await self._repl.answer_text(name), None
-        except VariableError as error:
-            remark = f"FINAL_VAR({name}) gives no answer: {error}."
+        except VariableError as error:  # its text has words of the box, which the root sees inside of a frame only
+            why = "no variable has that name" if error.undefined else "its value can't be taken as text, or is too long"
+            remark = f"FINAL_VAR({name}) gives no answer: {why}."
         if self._repl.alive:
             return None, remark
         await self._repl.restart()
         return None, f"{remark} {_STARTED_ANEW}"
 
     def _tell_root(self, ran: CellsRun, remark: str | None) -> None:
-        observation = render_observation(ran.views, self._limits.max_output_chars) if ran.views else None
-        parts = [part for part in (observation, remark, self._budget()) if part]
+        parts = [part for part in (self._observation(ran), remark, self._budget()) if part]
         self._messages.append(Message(role="user", content="\n\n".join(parts)))
+
+    def _observation(self, ran: CellsRun) -> str | None:
+        if not ran.views:
+            return None
+        if self._quarantine is not None:
+            return render_typed(ran.views, self._quarantine)
+        return render_observation(ran.views, self._limits.max_output_chars)
 
     def _budget(self) -> str:
         return prompts.budget_line(
@@ -191,20 +205,17 @@ def _notes(result: CellResult, limits: Limits) -> tuple[str, ...]:
     """What the host says of a cell, beside what the cell says."""
     notes = []
     if result.clock:
-        used = {"wall": f"{limits.cell_wall_s:,.0f} s", "cpu": f"{limits.cell_cpu_s:,.0f} CPU seconds"}
+        used = {"wall": f"{limits.cell_wall_s:,g} s", "cpu": f"{limits.cell_cpu_s:,g} CPU seconds"}
         notes.append(f"the cell was stopped after {used.get(result.clock, 'the time of the run')}")
     if result.lost_because:
-        notes.append(
-            f"the REPL was lost ({result.lost_because}). {_STARTED_ANEW}")
+        notes.append(f"the REPL was lost ({result.lost_because}). {_STARTED_ANEW}")
     if result.late_chars:
-        notes.append(f"{result.late_chars:,} characters were dropped that threads of earlier cells wrote after their end")
+        notes.append(f"{result.late_chars:,} characters that threads of earlier cells wrote late were dropped")
     return tuple(notes)
 
 
-def _fill(cell: Cell, result: CellResult) -> None:
-    cell.output = "\n".join(
-        text.rstrip("\n") for text in (result.stdout.text, result.stderr.text, result.result.text) if text
-    )
+def _fill(cell: Cell, result: CellResult, max_chars: int) -> None:
+    cell.output = plain_output(result, max_chars)
     cell.status = result.status
     cell.error = f"{result.error.name}: {result.error.message}" if result.error else None
     cell.error = cell.error or result.lost_because

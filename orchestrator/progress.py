@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
+from typing import Any, Final, TextIO
 
 from orchestrator.limits import Usage
 from orchestrator.rendering import escape_terminal, strip_colours
+from orchestrator.screens import Line, PlainScreen, Screen, TerminalScreen
 from orchestrator.trace import TraceEvent
-
-if TYPE_CHECKING:
-    from rich.text import Text
-
-Line = tuple[tuple[str, str], ...]
-"""Pieces of a line: text that is safe to show, and its style (rich's words, "" for none)."""
 
 CODE_LINES: Final = 14
 OUTPUT_LINES: Final = 10
@@ -49,7 +43,9 @@ class ProgressPrinter:
         self._show_text = terminal if show_text is None else show_text
         self._trace = trace
         self._tally = _Tally()
-        self._screen: _Screen = _TerminalScreen(stream, self._tally) if terminal else _PlainScreen(stream)
+        self._question = ""
+        prefix = "" if self._show_text else "airlock: "
+        self._screen: Screen = TerminalScreen(stream, self._tally.status) if terminal else PlainScreen(stream, prefix)
 
     def __call__(self, event: TraceEvent) -> None:
         """Show one event."""
@@ -58,9 +54,14 @@ class ProgressPrinter:
             if event.kind == "run_start":
                 self._screen.open()
             for line in self._lines(event):
-                self._screen.show(line)
+                self._screen.show(line, whole=event.kind in ("setup", "run_end"))
         if event.kind == "run_end":
             self.close()
+
+    def note(self, text: str) -> None:
+        """Show a line that is no event, such as a warning of the log."""
+        with contextlib.suppress(OSError, ValueError):
+            self._screen.show(((_one_line(text, PLAIN_LINE_CHARS), "yellow"),))
 
     def close(self) -> None:
         """Take the live line off the screen. The end of the run does it too; safe to call twice."""
@@ -73,13 +74,16 @@ class ProgressPrinter:
             case "run_start":
                 yield from _run_start(facts)
             case "setup":
-                yield ((f"  {_one_line(str(facts['doing']), 120)}", "dim"),)
+                yield ((f"  {_one_line(str(facts['doing']), 2_000)}", "dim"),)
+            case "box":
+                yield from _box(facts)
             case "turn":
                 yield from self._turn(facts, texts.get("response", ""))
             case "cell_start" if self._show_text:
+                self._question = ""
                 yield from _block(facts["code"], CODE_LINES, first="  │ ", style="cyan")
             case "sub_call" if self._show_text and self._tally.calls_of_cell <= SUB_CALLS_SHOWN:
-                yield from _sub_call(facts, texts)
+                yield from self._sub_call(facts, texts)
             case "cell":
                 yield from self._cell(facts, texts)
             case "box_lost":
@@ -96,8 +100,21 @@ class ProgressPrinter:
             yield ((f"turn {facts['turn']}: {took}", ""),)
             return
         yield ()
-        said = _one_line(response.partition("```")[0].strip(), 80)
-        yield ((f"turn {facts['turn']}", "bold"), (f"  {said}" if said else "", ""), (f"  {took}", "dim"))
+        yield ((f"turn {facts['turn']}", "bold"), (f"  {took}", "dim"))
+        if said := _one_line(response.partition("```")[0], 120):
+            yield ((f"  {said}", ""),)
+
+    def _sub_call(self, facts: dict[str, Any], texts: dict[str, str]) -> Iterator[Line]:
+        question = _one_line(texts["prompt"], 120)
+        if question != self._question:
+            self._question = question
+            yield (("  ├ ", "dim"), (question, "magenta"))
+        data = f"{len(texts['data']):,} characters " if "data" in texts else ""
+        if facts["error_kind"]:
+            outcome = (_one_line(f"{facts['error_kind']}: {texts.get('error', '')}", 100), "red")
+        else:
+            outcome = (_one_line(texts.get("reply", ""), 100) or "(an empty reply)", "")
+        yield (("  │   ", "dim"), (f"{data}→ ", "dim"), outcome, (f"  {facts['wall_s']:.1f} s", "dim"))
 
     def _cell(self, facts: dict[str, Any], texts: dict[str, str]) -> Iterator[Line]:
         shown = sum(int(facts[f"{stream}_chars"]) for stream in ("stdout", "stderr", "result"))
@@ -108,7 +125,8 @@ class ProgressPrinter:
             yield ((f"{where}, {_count(shown, 'character')} of output{calls}", ""),)
             return
         size = f", {_count(shown, 'character')} of output" if shown else ""
-        yield (("  ╰ ", "dim"), (facts["status"], _STATUS_STYLES.get(facts["status"], "")), (f"  {took}{calls}{size}", "dim"))
+        status = (facts["status"], _STATUS_STYLES.get(facts["status"], ""))
+        yield (("  ╰ ", "dim"), status, (f"  {took}{calls}{size}", "dim"))
         if texts.get("output"):
             yield from _block(texts["output"], OUTPUT_LINES, first="    ")
         if texts.get("error"):
@@ -140,15 +158,10 @@ def _run_start(facts: dict[str, Any]) -> Iterator[Line]:
     yield ((f"context is {facts['context']}", "dim"),)
 
 
-def _sub_call(facts: dict[str, Any], texts: dict[str, str]) -> Iterator[Line]:
-    data = f" + {_count(len(texts['data']), 'character')}" if "data" in texts else ""
-    if facts["error_kind"]:
-        outcome = (_one_line(f"{facts['error_kind']}: {texts.get('error', '')}", 70), "red")
-    else:
-        outcome = (_one_line(texts.get("reply", ""), 70) or "(an empty reply)", "")
-    took = f"  {facts['wall_s']:.1f} s"
-    question = _one_line(texts["prompt"], 60)
-    yield (("  ├ ", "dim"), (question, "magenta"), (f"{data} → ", "dim"), outcome, (took, "dim"))
+def _box(facts: dict[str, Any]) -> Iterator[Line]:
+    where = f"{facts['isolation']} ({_one_line(facts['runtime'], 40)})"
+    unsure = f", {len(facts['not_checked']):,} could not be checked" if facts["not_checked"] else ""
+    yield ((f"box started: {where}, audit: {_count(facts['held'], 'control')} held{unsure}", "dim"),)
 
 
 def _block(text: str, most: int, *, first: str, style: str = "") -> Iterator[Line]:
@@ -194,7 +207,9 @@ class _Tally:
             case "run_start":
                 self._limits = facts["limits"]
                 self._started = time.monotonic()
-                self._now("starting the box, then asking the root")
+                self._now("starting the box")
+            case "box":
+                self._now("asking the root")
             case "turn":
                 self._turns = facts["turn"]
                 self._add_tokens(facts)
@@ -248,71 +263,3 @@ class _Tally:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-
-
-class _Screen(Protocol):
-    """Where lines go."""
-
-    def open(self) -> None: ...
-    def show(self, line: Line) -> None: ...
-    def close(self) -> None: ...
-
-
-class _PlainScreen:
-    """One write a line, so that lines of several programs don't mix."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def open(self) -> None:
-        """Nothing to prepare."""
-
-    def show(self, line: Line) -> None:
-        text = "".join(piece for piece, _ in line)
-        self._stream.write(f"airlock: {text}\n" if text else "airlock:\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Nothing to take down."""
-
-
-class _TerminalScreen:
-    """Lines that scroll above one live line."""
-
-    def __init__(self, stream: TextIO, tally: _Tally) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._tally = tally
-        self._lock = threading.Lock()
-        self._console = Console(file=stream, highlight=False, emoji=False, markup=False)
-        self._live: Live | None = Live(
-            get_renderable=self._status,
-            console=self._console,
-            refresh_per_second=4,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-
-    def _status(self) -> Text:
-        from rich.text import Text
-
-        return Text(self._tally.status(), style="reverse", no_wrap=True, overflow="ellipsis")
-
-    def open(self) -> None:
-        with self._lock:
-            if self._live is not None:
-                self._live.start()
-
-    def show(self, line: Line) -> None:
-        from rich.text import Text
-
-        text = Text.assemble(*line, no_wrap=True, overflow="ellipsis")
-        self._console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
-
-    def close(self) -> None:
-        with self._lock:
-            live, self._live = self._live, None
-        if live is not None:
-            live.stop()

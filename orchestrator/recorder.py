@@ -15,6 +15,9 @@ from orchestrator.trace import TraceEvent
 Listener = Callable[[TraceEvent], None]
 """Is called with each event, on the event loop: be quick, raise nothing."""
 
+MAX_REFUSALS_KEPT = 100
+MAX_REFUSED_PROMPT_CHARS = 200
+
 
 class Recorder:
     """One run's memory of itself."""
@@ -22,8 +25,10 @@ class Recorder:
     def __init__(self, listeners: Sequence[Listener] = ()) -> None:
         self._listeners = tuple(listeners)
         self._started = time.monotonic()
+        self._refused = 0
         self.turns: list[Turn] = []
         self._cell: Cell | None = None
+        self._over = False
         self.outside_calls: list[SubCall] = []
         """Sub-calls made while no turn's cell runs: those of a `REPLEnvironment`."""
 
@@ -33,7 +38,9 @@ class Recorder:
         return time.monotonic() - self._started
 
     def emit(self, kind: str, facts: dict[str, Any] | None = None, **texts: str | None) -> None:
-        """Tell all listeners."""
+        """Tell all listeners; nothing after the run's end."""
+        if self._over:
+            return
         present = {name: text for name, text in texts.items() if text is not None}
         event = TraceEvent(kind=kind, t_s=self.wall_s, facts=facts or {}, texts=present)
         for listener in self._listeners:
@@ -72,6 +79,14 @@ class Recorder:
         }
         self.emit("sub_call", facts, prompt=call.prompt, data=call.data, reply=call.reply, error=call.error)
 
+    def refused(self, call: SubCall) -> None:
+        """A sub-call was refused. A cell can ask without end, so few are kept, and little of each."""
+        self._refused += 1
+        if self._refused <= MAX_REFUSALS_KEPT:
+            call.prompt = call.prompt[:MAX_REFUSED_PROMPT_CHARS]
+            call.data = None
+            self.sub_call(call)
+
     def box_lost(self, turn: Turn, because: str) -> None:
         """The box is gone and a fresh one is taken. `because` is the host's own words."""
         self.emit("box_lost", {"turn": turn.number, "because": because})
@@ -79,3 +94,4 @@ class Recorder:
     def run_ends(self, stop_reason: StopReason, usage: Usage, answer: str | None) -> None:
         """The run is over."""
         self.emit("run_end", {"stop_reason": stop_reason.value, "usage": dataclasses.asdict(usage)}, answer=answer)
+        self._over = True

@@ -105,6 +105,16 @@ def render_observation(cells: Sequence[CellView], max_chars: int = 20_000) -> st
     return "\n".join(parts)
 
 
+def plain_output(cell: CellResult, max_chars: int = 20_000) -> str:
+    """What a cell showed, without frames: stdout, stderr and the last value, each cut to `max_chars`.
+
+    Raises:
+        ConfigError: `max_chars` is below 1.
+    """
+    texts = [text for text in (cell.stdout, cell.stderr, cell.result) if text]
+    return "\n".join(truncate_output(text.text, max_chars, true_length=text.true_chars).rstrip("\n") for text in texts)
+
+
 def _sections(cell: CellResult) -> list[tuple[str, Text]]:
     named = [("stdout", cell.stdout), ("stderr", cell.stderr), ("value of the last expression", cell.result)]
     if cell.error is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.errors import BoxError, ConfigError, ContextError, ProtocolViolation, VariableError
 from orchestrator.limits import Deadline, Limits
 from sandbox.cell import CellResult
-from sandbox.errors import ContextLoadError, SandboxError, SpecError, ValueUnavailable
+from sandbox.errors import BoxGone, ContextLoadError, SandboxError, SpecError, ValueUnavailable
 from sandbox.errors import ProtocolViolation as SandboxProtocolViolation
 from sandbox.host import Host, shared_host
 from sandbox.sandbox import Sandbox
@@ -19,6 +19,7 @@ from sandbox.store import StoredContext
 from sandbox.subcalls import QueryHandler
 
 SUB_CALL_FUNCTIONS = ("llm_query", "llm_query_batched")
+REPORT_FUNCTIONS = ("report", "declare_labels")
 LIFETIME_MARGIN_S = 120
 """A box's expiry lies so far behind its run's deadline."""
 
@@ -26,8 +27,17 @@ LIFETIME_MARGIN_S = 120
 class Repl:
     """A locked REPL with `context` bound. Use `open`, then `run`, and `aclose` at the end."""
 
-    def __init__(self, sandbox: Sandbox, host: Host, stored: StoredContext, limits: Limits, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        host: Host,
+        stored: StoredContext,
+        limits: Limits,
+        deadline: Deadline,
+        on_box: Callable[[dict[str, Any]], None],
+    ) -> None:
         self._sandbox = sandbox
+        self._on_box = on_box
         self._host = host
         self._stored = stored
         self._limits = limits
@@ -42,8 +52,9 @@ class Repl:
         limits: Limits,
         deadline: Deadline,
         handler: QueryHandler,
-        sub_calls: bool,
+        functions: tuple[str, ...],
         progress: Callable[[str], None],
+        on_box: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> Repl:
         """Start a box and bind `context`.
 
@@ -53,15 +64,17 @@ class Repl:
             limits: The run's limits.
             deadline: The run's end.
             handler: Answers sub-calls.
-            sub_calls: Whether the namespace has functions for them.
+            functions: What the namespace has beside FINAL and FINAL_VAR: `SUB_CALL_FUNCTIONS`, `REPORT_FUNCTIONS`.
             progress: Is called with a line of text when something takes long.
+            on_box: Is called for each box, the first and every fresh one, with what its audit says: ``isolation``,
+                ``runtime``, ``image``, ``held`` and the names of the controls that were ``not_checked``.
 
         Raises:
             BoxError: No engine, no image, or the box would not start.
             ContextError: The context does not fit the box.
         """
         settings = KernelSettings(
-            functions=SUB_CALL_FUNCTIONS if sub_calls else (),
+            functions=functions,
             output_chars=limits.max_output_chars,
             prompt_bytes=limits.max_prompt_bytes,
             answer_bytes=limits.max_reply_bytes,
@@ -76,8 +89,9 @@ class Repl:
             except BaseException:
                 host.store.forget(stored)
                 raise
-            repl = cls(sandbox, host, stored, limits, deadline)
+            repl = cls(sandbox, host, stored, limits, deadline, on_box)
             try:
+                repl._tell()
                 await sandbox.load("context", stored)
             except BaseException:
                 await repl.aclose()
@@ -87,9 +101,10 @@ class Repl:
     async def run(self, code: str) -> CellResult:
         """Run one cell within the run's limits. What the code does is in the result.
 
+        A thread of an earlier cell may have ended the box: then the cell is ``lost`` too, without having run.
+
         Raises:
             ProtocolViolation: The box misbehaved and has been killed.
-            BoxError: It was gone before the cell.
         """
         limits = CellLimits(
             wall_s=self._limits.cell_wall_s,
@@ -98,7 +113,10 @@ class Repl:
             run_s=self._deadline.remaining_s,
         )
         with _our_errors():
-            return await self._sandbox.execute(code, limits)
+            try:
+                return await self._sandbox.execute(code, limits)
+            except BoxGone:
+                return CellResult(status="lost", lost_because="it ended before the cell ran")
 
     async def restart(self) -> None:
         """Take a fresh box with `context` bound; all other variables are gone.
@@ -108,13 +126,18 @@ class Repl:
         """
         with _our_errors():
             await self._sandbox.restart()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._sandbox.audit is not None:
+            self._on_box(self._sandbox.audit.summary())
 
     async def answer_text(self, name: str) -> str:
         """The value of a variable as answer text.
 
         Raises:
-            VariableError: Undefined, or too large.
-            BoxError, ProtocolViolation: The box is gone or misbehaved.
+            VariableError: Undefined, or too large; or the box has ended (then `alive` is false).
+            ProtocolViolation: It misbehaved and has been killed.
         """
         with _our_errors(variable=name):
             return await self._sandbox.answer_text(name)
@@ -123,8 +146,8 @@ class Repl:
         """The value of a variable as JSON carries it.
 
         Raises:
-            VariableError: Undefined, not JSON, or too large.
-            BoxError, ProtocolViolation: The box is gone or misbehaved.
+            VariableError: Undefined, not JSON, or too large; or the box has ended (then `alive` is false).
+            ProtocolViolation: It misbehaved and has been killed.
         """
         with _our_errors(variable=name):
             return await self._sandbox.json_value(name)
@@ -133,7 +156,8 @@ class Repl:
         """Whether a variable of this name exists.
 
         Raises:
-            BoxError, ProtocolViolation: The box is gone or misbehaved.
+            VariableError: The box has ended (then `alive` is false).
+            ProtocolViolation: It misbehaved and has been killed.
         """
         with _our_errors(variable=name):
             return await self._sandbox.has_value(name)
@@ -145,8 +169,10 @@ class Repl:
 
     async def aclose(self) -> None:
         """Remove the box and the stored context."""
-        await self._sandbox.aclose()
-        self._host.store.forget(self._stored)
+        try:
+            await self._sandbox.aclose()
+        finally:  # also when this is cancelled: no text of the document stays on disk
+            self._host.store.forget(self._stored)
 
 
 @contextlib.contextmanager
@@ -158,8 +184,10 @@ def _our_errors(variable: str = "") -> Iterator[None]:
     except ContextLoadError as error:
         raise ContextError(str(error)) from error
     except ValueUnavailable as error:
-        raise VariableError(f"variable {variable!r}: {error}", name=variable) from error
+        raise VariableError(f"variable {variable!r}: {error}", name=variable, undefined=error.undefined) from error
     except SandboxError as error:
+        if variable and isinstance(error, BoxGone):
+            raise VariableError(f"variable {variable!r}: {error}", name=variable) from error
         raise BoxError(str(error)) from error
 
 

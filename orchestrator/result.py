@@ -68,7 +68,7 @@ class Cell:
 
     Attributes:
         code: What ran.
-        output: What the root was shown of it, the frame taken off: stdout, stderr and the last value, cut to size.
+        output: What it showed: stdout, stderr and the last value, each cut to ``max_output_chars``.
         status: ``ok``, ``error``, ``interrupted`` (a clock ran out) or ``lost`` (the box is gone).
         error: ``Name: text`` of the exception, or None.
         wall_s: Seconds it took.
@@ -116,14 +116,15 @@ class RunResult:
         stop_reason: Why it ended.
         usage: What it spent.
         turns: Every turn.
-        isolation: The isolation its boxes had: ``container`` or ``gvisor``.
+        isolation: The least level that a box of it was given, ``container`` or ``gvisor``; it may be more than was
+            demanded. None where no box came up.
     """
 
     answer: str | None
     stop_reason: StopReason
     usage: Usage
     turns: tuple[Turn, ...]
-    isolation: str
+    isolation: str | None
 
 
 class Trajectory:
@@ -162,7 +163,10 @@ class Trajectory:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""
-        return dataclasses.asdict(self.result)
+        return dataclasses.asdict(self.result) | {
+            "stop_reason": self.stop_reason.value,
+            "turns": [dataclasses.asdict(turn) for turn in self],
+        }
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Everything as JSON. It holds the document's text wherever a cell or a prompt did."""

@@ -15,14 +15,15 @@ from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
 from orchestrator.limits import Limits
 from orchestrator.loop import Loop, Outcome
-from orchestrator.prompts import PromptMode, prompt_for
+from orchestrator.prompts import Observe, PromptMode, prompt_for
 from orchestrator.providers.base import LLMInterface, Provider
 from orchestrator.providers.custom import as_provider
 from orchestrator.recorder import Listener, Recorder
-from orchestrator.repl import Repl, spec_for
+from orchestrator.repl import REPORT_FUNCTIONS, SUB_CALL_FUNCTIONS, Repl, spec_for
 from orchestrator.result import RunResult, StopReason, Trajectory
 from orchestrator.sync import run_sync
 from orchestrator.trace import TraceFile
+from orchestrator.typed import Vocabulary
 from sandbox.spec import SandboxSpec
 
 BACKSTOP_S: Final = 10.0
@@ -36,7 +37,9 @@ class RLM:
         root_llm: The model that writes the code.
         sub_llm: The model that answers the code's sub-questions; by default the root's.
         prompt_mode: ``standard``, ``conservative`` (few sub-questions) or ``no_subcalls`` (none: the kernel has no
-            function for them and the gate refuses forged ones).
+            function for them and the gate refuses forged ones). With ``max_depth=0`` all are as the last.
+        observe: ``full``, or ``typed``: a quarantine in which no text that the document may have written reaches the
+            root, only numbers, booleans and labels that it declared before (`orchestrator.typed`).
         max_iterations: Short for ``Limits(max_turns=...)``.
         max_depth: Short for ``Limits(max_depth=...)``.
         max_output_length: Short for ``Limits(max_output_chars=...)``.
@@ -56,6 +59,7 @@ class RLM:
         sub_llm: LLMInterface | Provider | None = None,
         *,
         prompt_mode: PromptMode = "standard",
+        observe: Observe = "full",
         max_iterations: float | None = None,
         max_depth: int | None = None,
         max_output_length: int | None = None,
@@ -69,11 +73,12 @@ class RLM:
             limits, max_turns=max_iterations, max_depth=max_depth, max_output_chars=max_output_length
         )
         self._spec = spec_for(sandbox, self._limits)
-        self._system_prompt = system_prompt if system_prompt is not None else prompt_for(prompt_mode)
-        prompt_for(prompt_mode)
+        self._prompt_mode = prompt_mode
+        self._observe = observe
+        mode_prompt = prompt_for(prompt_mode if self._limits.max_depth else "no_subcalls", observe)
+        self._system_prompt = mode_prompt if system_prompt is None else system_prompt
         self._root = as_provider(root_llm)
         self._sub = None if prompt_mode == "no_subcalls" else as_provider(sub_llm if sub_llm is not None else root_llm)
-        self._prompt_mode = prompt_mode
         self._trace_dir = Path(trace_dir) if trace_dir is not None else None
         self._keep_text = keep_text
 
@@ -141,6 +146,7 @@ class _Run:
         self._recorder = recorder
         self._ledger = Ledger(rlm._limits)
         self._loop: Loop | None = None
+        self._isolation: str | None = None
 
     async def run(self) -> RunResult:
         self._announce()
@@ -155,7 +161,11 @@ class _Run:
         return self._end(outcome.stop_reason, outcome.answer)
 
     async def _run_in_box(self) -> Outcome:
-        rlm = self._rlm
+        rlm, loop = self._rlm, asyncio.get_running_loop()
+
+        def say(line: str) -> None:  # from a thread, which outlives a cancelled run; listeners are called on the loop
+            loop.call_soon_threadsafe(self._recorder.emit, "setup", {"doing": line})
+
         gate = Gate(root=rlm._root, sub=rlm._sub, limits=rlm._limits, ledger=self._ledger, recorder=self._recorder)
         repl = await Repl.open(
             self._context,
@@ -163,8 +173,9 @@ class _Run:
             limits=rlm._limits,
             deadline=self._ledger.deadline,
             handler=gate.handle,
-            sub_calls=gate.allows_sub_calls,
-            progress=lambda line: self._recorder.emit("setup", {"doing": line}),
+            functions=self._functions(gate),
+            progress=say,
+            on_box=self._box_opened,
         )
         try:
             self._loop = Loop(
@@ -176,17 +187,30 @@ class _Run:
                 system_prompt=rlm._system_prompt,
                 question=self._question,
                 context_info=format_context_info(self._context),
+                quarantine=Vocabulary() if rlm._observe == "typed" else None,
             )
             return await self._until_deadline(self._loop)
         finally:
             await repl.aclose()
 
+    def _box_opened(self, facts: dict[str, Any]) -> None:
+        """The result names the least level that a box of this run had."""
+        if self._isolation != "container":
+            self._isolation = facts["isolation"]
+        self._recorder.emit("box", facts)
+
     async def _until_deadline(self, loop: Loop) -> Outcome:
         try:
-            async with asyncio.timeout(self._ledger.deadline.remaining_s + BACKSTOP_S):
+            async with asyncio.timeout(self._ledger.deadline.remaining_s + BACKSTOP_S) as backstop:
                 return await loop.run()
         except TimeoutError:
+            if not backstop.expired():
+                raise
             return Outcome(loop.partial, StopReason.TIME_LIMIT)
+
+    def _functions(self, gate: Gate) -> tuple[str, ...]:
+        sub_calls = SUB_CALL_FUNCTIONS if gate.allows_sub_calls else ()
+        return sub_calls + (REPORT_FUNCTIONS if self._rlm._observe == "typed" else ())
 
     def _announce(self) -> None:
         rlm = self._rlm
@@ -194,6 +218,7 @@ class _Run:
             "root": rlm._root.name,
             "sub": rlm._sub.name if rlm._sub else None,
             "prompt_mode": rlm._prompt_mode,
+            "observe": rlm._observe,
             "isolation": rlm._spec.isolation,
             "context": format_context_info(self._context),
             "limits": {
@@ -212,7 +237,7 @@ class _Run:
             stop_reason=reason,
             usage=usage,
             turns=tuple(self._recorder.turns),
-            isolation=self._rlm._spec.isolation,
+            isolation=self._isolation,
         )
 
 

@@ -1,1 +1,1 @@
-"""The `airlock` command. `start.py` starts it; `main.py` reads the arguments; nothing heavy is imported before it is used."""
+"""The `airlock` command: `start.py` starts it, `main.py` reads the arguments, the rest loads when it is used."""

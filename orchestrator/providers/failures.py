@@ -51,7 +51,7 @@ def safe_text(text: object, *, secrets: Iterable[str] = (), max_chars: int = MAX
     shown = str(text)[:_READ_CHARS]
     for secret in secrets:
         if len(secret) >= _SHORTEST_SECRET_CHARS:
-            pass
+            shown = shown.replace(secret, "[key]")
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
     return escaped if len(escaped) <= max_chars else escaped[: max_chars - 1] + "…"
 

@@ -1,0 +1,160 @@
+"""Quarantine (``observe="typed"``): no free text from the box reaches the root.
+
+The root sees how each cell ended, an error's type and line from a fixed list, and the values that its code reported
+with ``report(name=value)`` and that pass `check_report` here: booleans, numbers, labels, and flat lists and dicts of
+them. A label is a string that the root itself has written before, as a literal in a call of ``declare_labels(...)``
+in code of its own: the host reads it from the root's reply, never from the box. Names of reported values must be
+identifiers of the root's code for the same reason.
+
+What this gives: an injection in the document can't talk to the model that writes the code. What it does not give:
+values can still be wrong, a sub-model that reads the text can still be talked into a wrong label, and numbers carry
+information (which is their purpose): see `MAX_DIGITS` and `MAX_VALUES` for how much.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from orchestrator.rendering import CellView
+from sandbox.cell import CellResult
+
+MAX_DIGITS: Final = 15
+"""Digits of a reported integer: more than any count or length needs, too few for a sentence in code points."""
+MAX_VALUES: Final = 200
+"""Values a turn may report, list items and dict entries included."""
+MAX_LABELS: Final = 200
+MAX_LABEL_CHARS: Final = 40
+
+ERROR_TYPES: Final = frozenset(
+    name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
+) | {"SubCallError", "LimitExceeded", "PromptTooLarge", "ProviderError", "NoCellRunning", "BatchError"}
+"""Types of errors whose name the root is told; any other one is an ``Exception``."""
+
+MAX_LINE: Final = 100_000
+
+
+@dataclass(slots=True)
+class Vocabulary:
+    """What the root has written so far: its labels, and the identifiers of its code."""
+
+    labels: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+
+    def learn(self, code: str) -> None:
+        """Take over the labels and identifiers of a cell. Only ever give it code that the root wrote."""
+        try:
+            tree = ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return
+        for node in ast.walk(tree):
+            match node:
+                case ast.Name(id=name) | ast.keyword(arg=str(name)):
+                    self.names.add(name)
+                case ast.Call(func=ast.Name(id="declare_labels"), args=args):
+                    self._declare(args)
+                case _:
+                    pass
+
+    def _declare(self, args: list[ast.expr]) -> None:
+        for arg in args:
+            items = arg.elts if isinstance(arg, ast.List | ast.Tuple | ast.Set) else [arg]
+            for item in items:
+                is_label = isinstance(item, ast.Constant) and isinstance(item.value, str)
+                if is_label and len(item.value) <= MAX_LABEL_CHARS and len(self.labels) < MAX_LABELS:  # type: ignore[attr-defined]
+                    self.labels.add(item.value)  # type: ignore[attr-defined]
+
+
+@dataclass(slots=True)
+class TypedReport:
+    """The values of one turn that may be shown, and how many may not."""
+
+    shown: list[tuple[str, Any]] = field(default_factory=list)
+    withheld: int = 0
+    _room: int = MAX_VALUES
+
+    def add(self, values: dict[str, Any], vocabulary: Vocabulary) -> None:
+        """Check what the box reported. What fails is counted and its text goes nowhere."""
+        for name, value in values.items():
+            size = _size(value)
+            if name in vocabulary.names and size <= self._room and _is_legal(value, vocabulary):
+                self._room -= size
+                self.shown.append((name, value))
+            else:
+                self.withheld += 1
+
+    def lines(self) -> list[str]:
+        """For the root."""
+        lines = [f"{name} = {_show(value)}" for name, value in self.shown]
+        if self.withheld:
+            why = "neither a number, a boolean nor a declared label, or too much"
+            lines.append(f"{self.withheld} of the reported values withheld: {why}")
+        return lines
+
+
+def _size(value: Any) -> int:
+    return 1 + len(value) if isinstance(value, list | dict) else 1
+
+
+def _is_legal(value: Any, vocabulary: Vocabulary) -> bool:
+    if isinstance(value, list):
+        return all(_is_scalar(item, vocabulary) for item in value)
+    if isinstance(value, dict):
+        return all(key in vocabulary.labels and _is_scalar(item, vocabulary) for key, item in value.items())
+    return _is_scalar(value, vocabulary)
+
+
+def _is_scalar(value: Any, vocabulary: Vocabulary) -> bool:
+    if isinstance(value, bool) or value is None:
+        return True
+    if isinstance(value, int):
+        return abs(value) < 10**MAX_DIGITS
+    if isinstance(value, float):
+        return math.isfinite(value) and abs(value) < 10.0**MAX_DIGITS
+    return isinstance(value, str) and value in vocabulary.labels
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_show(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_show(item)}" for key, item in value.items()) + "}"
+    return repr(value)
+
+
+def error_type(name: str) -> str:
+    """The name of an error's type as the root may see it."""
+    return name if name in ERROR_TYPES else "Exception"
+
+
+def render_typed(cells: Sequence[CellView], vocabulary: Vocabulary) -> str:
+    """What the root is shown of a turn's cells in quarantine: nothing that a document could have written.
+
+    Args:
+        cells: In the order they ran; notes are the host's own words.
+        vocabulary: What the root has written so far.
+    """
+    parts = []
+    report = TypedReport()
+    for number, view in enumerate(cells, start=1):
+        parts.append(_headline(view.cell, number, len(cells)))
+        parts += [f"Note: {note}" for note in view.notes]
+        for values in view.cell.reports:
+            report.add(values, vocabulary)
+    return "\n".join([*parts, *report.lines()])
+
+
+def _headline(cell: CellResult, number: int, total: int) -> str:
+    which = f"Cell {number} of {total}" if total > 1 else "The cell"
+    printed = cell.stdout.true_chars + cell.stderr.true_chars + cell.result.true_chars
+    unseen = f" It printed {min(printed, 10**MAX_DIGITS):,} characters that you are not shown." if printed else ""
+    if cell.error is None:
+        return f"{which} ran.{unseen}"
+    lines = f" in its line {cell.error.line}" if 1 <= cell.error.line <= MAX_LINE else ""
+    return f"{which} was ended by {error_type(cell.error.name)}{lines}.{unseen}"

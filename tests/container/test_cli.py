@@ -1,0 +1,232 @@
+"""The command as a user types it, with scripted models and real boxes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.exits import ExitCode
+from sandbox.reaper import owner_label
+from tests.conftest import REPOSITORY
+from tests.runs import boxes_left, boxes_of
+
+SECRET = "the word of the document is quartz"
+READS = "```repl\nword = context.split()[-1]\nprint(word)\nreply = llm_query('Which word?', data=context)\n```"
+TWICE = [READS, f"{SECRET}, says the sub-model", "FINAL_VAR(word)"]
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a document, and a state directory of its own."""
+    monkeypatch.setenv("AIRLOCK_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "doc.txt").write_text(SECRET)
+    return tmp_path
+
+
+def command(replies: Sequence[str], *arguments: str) -> list[str]:
+    """A command line whose model plays these replies."""
+    Path("model.py").write_text(f"REPLIES = {list(replies)!r}")
+    return [sys.executable, "-m", "orchestrator.cli.main", *arguments, "--model", "scripted:model.py"]
+
+
+def ask(
+    replies: Sequence[str], *arguments: str, files: Sequence[str] = ("doc.txt",), stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run it to its end."""
+    line = command(replies, "ask", *files, "-q", "Which word?", *arguments)
+    done = subprocess.run(line, input=stdin, capture_output=True, check=False)
+    print(done.stderr.decode())  # what pytest shows where a test fails
+    return done
+
+
+def only_trace(desk: Path) -> list[dict[str, Any]]:
+    """The events of the one run there was."""
+    (file,) = (desk / "state" / "traces").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_the_answer_alone_goes_to_stdout_and_the_run_to_stderr(desk: Path) -> None:
+    done = ask(TWICE)
+    assert (done.returncode, done.stdout) == (ExitCode.ANSWERED, b"quartz\n")
+    *_, last = done.stderr.decode().splitlines()
+    assert last.startswith("airlock: answered: 2 turns, 1 sub-call, ")
+    assert last.endswith(str(next((desk / "state" / "traces").iterdir())))
+    assert SECRET not in done.stderr.decode()
+    assert list((desk / "state" / "store").iterdir()) == []
+
+
+def test_the_question_may_come_last_between_options() -> None:
+    line = command(TWICE, "ask", "doc.txt", "--quiet", "Which word?")
+    done = subprocess.run(line, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.ANSWERED, b"quartz\n", b"")
+
+
+def test_a_trace_holds_no_text_of_the_document(desk: Path) -> None:
+    assert ask(TWICE).returncode == ExitCode.ANSWERED
+    events = only_trace(desk)
+    assert [event["kind"] for event in events if event["kind"] not in ("setup", "box")] == [
+        "run_start",
+        "turn",
+        "cell_start",
+        "sub_call",
+        "cell",
+        "turn",
+        "run_end",
+    ]
+    assert "quartz" not in json.dumps(events)
+
+
+def test_a_kept_trace_holds_all_text(desk: Path) -> None:
+    assert ask(TWICE, "--keep").returncode == ExitCode.ANSWERED
+    sub_call = next(event for event in only_trace(desk) if event["kind"] == "sub_call")
+    assert (sub_call["data"], sub_call["reply"]) == (SECRET, f"{SECRET}, says the sub-model")
+
+
+def test_json_says_all_that_the_lines_say(desk: Path) -> None:
+    done = ask(TWICE, "--json")
+    record = json.loads(done.stdout)
+    assert (record["answer"], record["stop_reason"], record["error"]) == ("quartz", "answered", None)
+    assert (record["usage"]["turns"], record["usage"]["sub_calls"]) == (2, 1)
+    assert record["isolation"] in ("container", "gvisor")
+    assert Path(record["trace"]) == next((desk / "state" / "traces").iterdir())
+
+
+def test_several_documents_are_a_dict_and_stdin_is_one_of_them(desk: Path) -> None:
+    (desk / "other.txt").write_text("b")
+    cell = "```repl\nFINAL({name: len(text) for name, text in context.items()})\n```"
+    done = ask([cell], files=("doc.txt", "-", "other.txt"), stdin=b"piped")
+    assert json.loads(done.stdout) == {"doc.txt": len(SECRET), "other.txt": 1, "stdin": 5}
+
+
+def test_stdin_alone_is_a_str() -> None:
+    done = ask(["```repl\nFINAL(context)\n```"], files=("-",), stdin="\ufeffgrün".encode())
+    assert done.stdout.decode() == "grün\n"
+
+
+def test_a_partial_answer_is_printed_at_a_limit() -> None:
+    done = ask([f"{READS}\nFINAL(perhaps quartz)"], "--max-iterations", "1", "--max-calls", "0")
+    assert (done.returncode, done.stdout) == (ExitCode.LIMIT, b"perhaps quartz\n")
+    assert done.stderr.endswith(b"the root used all of its replies (--max-iterations); the answer is partial\n")
+
+
+def test_a_run_without_progress_ends_as_one() -> None:
+    done = ask(["Hm.", "Well.", "So."], "--json")
+    assert done.returncode == ExitCode.LIMIT
+    assert json.loads(done.stdout)["stop_reason"] == "no_progress"
+    assert b"three times in a row; there is no answer" in done.stderr
+
+
+def test_a_token_limit_too_small_for_any_call_ends_the_run() -> None:
+    done = ask(["FINAL(x)"], "--max-tokens", "100")
+    assert (done.returncode, done.stdout) == (ExitCode.LIMIT, b"")
+    assert b"--max-tokens" in done.stderr
+
+
+def test_a_cell_ends_with_the_run() -> None:
+    done = ask(["```repl\nimport time\ntime.sleep(60)\n```"], "--max-seconds", "3")
+    assert done.returncode == ExitCode.LIMIT
+    assert b"the time is over (--max-seconds)" in done.stderr
+
+
+def test_a_failing_provider_has_its_own_code() -> None:
+    done = ask([READS], "--json", "--max-calls", "0")
+    record = json.loads(done.stdout)
+    assert (done.returncode, record["stop_reason"]) == (ExitCode.PROVIDER, "provider_error")
+    assert record["error"] == "scripted:model.py: the script is over: all of its 1 replies are used"
+    assert f"airlock: {record['error']}\n".encode() in done.stderr
+
+
+def test_without_sub_calls_the_box_has_no_function_for_them() -> None:
+    cell = "```repl\nFINAL('llm_query' in globals())\n```"
+    for option in (("--prompt-mode", "no_subcalls"), ("--max-depth", "0")):
+        assert ask([cell], *option).stdout == b"False\n"
+
+
+def test_a_sub_model_of_its_own_answers_the_sub_questions(desk: Path) -> None:
+    (desk / "sub.py").write_text("def reply(request):\n    return 'the sub-model'")
+    done = ask(["```repl\nFINAL(llm_query('who?'))\n```"], "--sub-model", "scripted:sub.py")
+    assert done.stdout == b"the sub-model\n"
+
+
+HOSTILE_ANSWER = "\x1b]0;title\x07\x1b[2Jgo\u202eod"
+SAYS_IT = [f"```repl\nanswer = {HOSTILE_ANSWER!r}\nprint(answer)\nraise ValueError(answer)\n```", "FINAL_VAR(answer)"]
+
+
+def test_a_hostile_answer_in_a_pipe_is_exact_and_stderr_is_clean() -> None:
+    done = ask(SAYS_IT)
+    assert done.stdout == f"{HOSTILE_ANSWER}\n".encode()
+    assert b"\x1b" not in done.stderr
+
+
+def test_a_terminal_sees_no_byte_that_it_would_obey() -> None:
+    ours, theirs = os.openpty()
+    line = command(SAYS_IT, "ask", "doc.txt", "-q", "Which word?")
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "200"}
+    process = subprocess.Popen(line, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the other side is closed
+            break
+    os.close(ours)
+    assert process.wait() == ExitCode.ANSWERED
+    assert b"\\x1b]0;title\\x07\\x1b[2Jgo\\u202eod\r\n" in shown
+    assert b"\x1b]" not in shown
+    assert b"\x1b[2J" not in shown
+    assert b"\x07" not in shown
+    assert "\u202e".encode() not in shown
+    assert b"of 30" in shown  # the live line
+
+
+def test_an_answer_nobody_reads_ends_quietly() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    line = command(["```repl\nFINAL('x' * 1_000_000)\n```"], "ask", "doc.txt", "-q", "Which word?", "--quiet")
+    done = subprocess.run(line, stdout=theirs, stderr=subprocess.PIPE, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (ExitCode.READER_GONE, b"")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, ExitCode.INTERRUPTED, "Ctrl-C"), (signal.SIGTERM, ExitCode.TERMINATED, "SIGTERM")],
+)
+def test_a_signal_in_the_middle_of_a_cell_removes_the_box(
+    number: signal.Signals, code: ExitCode, said: str, desk: Path
+) -> None:
+    line = command(["```repl\nimport time\ntime.sleep(600)\n```"], "ask", "doc.txt", "-q", "Which word?")
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    owner = " ".join([*owner_label().split()[:-1], str(process.pid)])
+    _wait_for_the_cell(desk)
+    assert len(boxes_of(owner)) == 1
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (code, b"")
+    assert err.decode().endswith(f"airlock: stopped by {said}\n")
+    assert b"airlock: cancelled: 1 turn" in err
+    assert boxes_left(owner) == []
+    assert list((desk / "state" / "store").iterdir()) == []
+    assert only_trace(desk)[-1]["stop_reason"] == "cancelled"
+
+
+def _wait_for_the_cell(desk: Path) -> None:
+    """The trace is on disk before the next thing happens."""
+    for _ in range(600):
+        if any('"cell_start"' in file.read_text() for file in (desk / "state").glob("traces/*")):
+            return
+        time.sleep(0.05)
+    pytest.fail("the cell never started")

@@ -1,0 +1,257 @@
+"""The command as a user mistypes it: one clear line, the right exit code, nothing started. No engine is needed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator import (
+    UNLIMITED,
+    BoxError,
+    ConfigError,
+    ContextError,
+    LimitExceeded,
+    Limits,
+    ProtocolViolation,
+    ProviderError,
+    StopReason,
+)
+from orchestrator.cli.ask import print_answer, question_and_files
+from orchestrator.cli.exits import OF_STOP_REASON, ExitCode, exit_code_of_error
+from orchestrator.cli.main import main
+from orchestrator.cli.messages import UsageError
+from orchestrator.cli.options import LIMIT_OPTIONS, ask_parser, limits_from
+from tests.conftest import REPOSITORY
+
+SCRIPT = "REPLIES = ['FINAL(never asked)']"
+VARIABLES = ("AIRLOCK_MODEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a document and a script, no key, and no engine to start anything with."""
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("AIRLOCK_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report.txt").write_text("a report")
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0 binary")
+    (tmp_path / "model.py").write_text(SCRIPT)
+    (tmp_path / "broken.py").write_text("REPLIES = [\n")
+    return tmp_path
+
+
+def run(*arguments: str, stdin: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """The command as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli.main", *arguments],
+        input=stdin,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | variables,
+        capture_output=True,
+        check=False,
+    )
+
+
+ASK = ("ask", "report.txt", "Who?")
+SCRIPTED = ("--model", "scripted:model.py")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("frobnicate",), "'frobnicate' is no command; there are: ask, demo"),
+        (("ask",), "there is no document and no question"),
+        (("ask", "report.txt"), "there is no question: the last argument, 'report.txt', is a file. Add -q"),
+        (("ask", "report.txt", "."), "there is no question: the last argument, '.', is a directory"),
+        (("ask", "report.txt", "-"), "there is no question: the last argument, '-', is stdin"),
+        (("ask", "Who?"), "'Who?' is no file, and a question needs one"),
+        (("ask", "-q", "Who?"), "'Who?' is no file, and a question needs one"),
+        (("ask", "report.txt", "  "), "the question is empty"),
+        (("ask", "report.txt", "-q", ""), "the question is empty"),
+        (("ask", "-", "-", "Who?"), "stdin (-) is given twice"),
+        (ASK, "no model is named. Give --model openai:NAME"),
+        ((*ASK, "--model", "gpt"), "'gpt' names no model: write openai:NAME"),
+        ((*ASK, "--model", "acme:gpt"), "the vendor 'acme' is unknown; known are openai, anthropic and scripted"),
+        ((*ASK, "--model", "openai:gpt"), "Set the environment variable OPENAI_API_KEY"),
+        ((*ASK, "--model", "anthropic:claude"), "Set the environment variable ANTHROPIC_API_KEY"),
+        ((*ASK, *SCRIPTED, "--sub-model", "openai:gpt"), "Set the environment variable OPENAI_API_KEY"),
+        ((*ASK, "--model", "openai:gpt", "--base-url", "localhost"), "base_url: not an address that begins with"),
+        ((*ASK, "--model", "scripted:missing.py"), "scripted:missing.py: the file can't be executed"),
+        ((*ASK, "--model", "scripted:broken.py"), "scripted:broken.py: the file can't be executed: SyntaxError"),
+        ((*ASK, *SCRIPTED, "--max-calls", "-1"), "--max-calls: -1 is not an integer from 0 to 1,000,000,000"),
+        ((*ASK, *SCRIPTED, "--max-calls", "many"), "--max-calls: 'many' is neither a number nor 'unlimited'"),
+        ((*ASK, *SCRIPTED, "--max-tokens", "inf"), "--max-tokens: 'inf' is neither a number nor 'unlimited'"),
+        ((*ASK, *SCRIPTED, "--max-tokens", "1.5"), "--max-tokens: 1.5 is not an integer from 1"),
+        ((*ASK, *SCRIPTED, "--max-seconds", "0"), "--max-seconds: 0 is not a number from 0.001"),
+        ((*ASK, *SCRIPTED, "--max-depth", "unlimited"), "--max-depth: 'unlimited' is not an integer from 0 to 16"),
+        ((*ASK, *SCRIPTED, "--isolation", "vm"), "--isolation: invalid choice: 'vm'"),
+        ((*ASK, *SCRIPTED, "--prompt-mode", "loud"), "--prompt-mode: invalid choice: 'loud'"),
+        ((*ASK, *SCRIPTED, "--max-call", "3"), "unrecognized arguments: --max-call"),
+        (("ask", "missing.txt", "Who?", *SCRIPTED), "missing.txt: no such file"),
+        (("ask", ".", "Who?", *SCRIPTED), ".: is a directory; name its files"),
+        (("ask", "photo.jpg", "Who?", *SCRIPTED), "photo.jpg: is not UTF-8 text: byte 0xff at offset 0"),
+        (("ask", "report.txt", "./report.txt", "Who?", *SCRIPTED), "./report.txt: is given twice"),
+        (("demo", "now"), "unrecognized arguments: now"),
+    ],
+)
+def test_what_is_typed_wrong_is_named(
+    arguments: tuple[str, ...], said: str, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == ExitCode.USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("airlock: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert not (desk / "state" / "traces").exists()
+
+
+def test_the_demo_names_a_model_it_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODEL", "gpt")
+    assert main(["demo"]) == ExitCode.USAGE
+    assert capsys.readouterr().err == "airlock: MODEL: 'gpt' is neither 'smollm2' nor 'script'\n"
+
+
+def test_no_engine_is_one_line_and_a_code_of_its_own(desk: Path) -> None:
+    done = run(*ASK, AIRLOCK_MODEL="scripted:model.py")
+    assert done.returncode == ExitCode.SANDBOX
+    assert done.stdout == b""
+    *_, last = done.stderr.decode().splitlines()
+    assert last.startswith("airlock: no container engine answers (")
+    assert "start Docker" in last
+    assert b"Traceback" not in done.stderr
+    (trace,) = (desk / "state" / "traces").iterdir()
+    assert trace.stat().st_mode & 0o777 == 0o600
+
+
+def test_stdin_that_is_no_text_is_named() -> None:
+    done = run("ask", "-", "Who?", *SCRIPTED, stdin=b"abc\xff")
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr == b"airlock: stdin: is not UTF-8 text: byte 0xff at offset 3\n"
+
+
+def test_an_error_that_repeats_hostile_text_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "\x1b]0;title\x07", "Who?", *SCRIPTED]) == ExitCode.USAGE
+    assert capsys.readouterr().err == "airlock: \\x1b]0;title\\x07: no such file\n"
+
+
+def test_a_traceback_is_shown_on_demand(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("AIRLOCK_DEBUG", "1")
+    assert main(["ask", "missing.txt", "Who?", *SCRIPTED]) == ExitCode.USAGE
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("ask", "--help"), ("demo", "--help")])
+def test_help_and_version_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    heavy = {"rich", "docker", "openai", "anthropic", "jupyter_client", "asyncio", "orchestrator.rlm", "sandbox"}
+    code = (
+        "import sys\nfrom orchestrator.cli.main import main\n"
+        f"try:\n    code = main({list(arguments)!r})\nexcept SystemExit as end:\n    code = end.code\n"
+        f"print(code, sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stderr == "0 []\n"
+    assert "airlock" in done.stdout
+
+
+def test_without_arguments_the_help_is_shown_as_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == ExitCode.USAGE
+    assert "airlock ask FILE..." in capsys.readouterr().out
+
+
+def test_the_command_leaves_the_signals_as_they_were() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    main(["--version"])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("words", "question", "expected"),
+    [
+        (["report.txt", "Who?"], None, ("Who?", ["report.txt"])),
+        (["a", "b", "Who?"], None, ("Who?", ["a", "b"])),
+        (["report.txt"], "Who?", ("Who?", ["report.txt"])),
+        (["report.txt", "photo.jpg"], "Who?", ("Who?", ["report.txt", "photo.jpg"])),
+        (["-"], "Who?", ("Who?", ["-"])),
+        (["report.txt"], "report.txt", ("report.txt", ["report.txt"])),
+        (["report.txt", "Why? " * 200], None, ("Why? " * 200, ["report.txt"])),
+        (["report.txt", "nul\0byte?"], None, ("nul\0byte?", ["report.txt"])),
+    ],
+)
+def test_the_question_is_told_from_the_documents(
+    words: list[str], question: str | None, expected: tuple[str, list[str]]
+) -> None:
+    assert question_and_files(words, question) == expected
+
+
+def test_a_last_word_that_is_a_file_is_never_taken_for_the_question(desk: Path) -> None:
+    (desk / "Who?").write_text("a file with the name of a question")
+    with pytest.raises(UsageError, match="is a file"):
+        question_and_files(["report.txt", "Who?"], None)
+
+
+def test_every_limit_option_sets_its_field() -> None:
+    import argparse
+
+    for option, field in LIMIT_OPTIONS.items():
+        parsed = ask_parser(argparse.ArgumentParser).parse_args([option, "7"])
+        assert getattr(limits_from(parsed), field) == 7
+    every = [word for option in LIMIT_OPTIONS if option != "--max-depth" for word in (option, "unlimited")]
+    limits = limits_from(ask_parser(argparse.ArgumentParser).parse_args(every))
+    fields = set(LIMIT_OPTIONS.values()) - {"max_depth"}
+    assert {getattr(limits, field) for field in fields} == {UNLIMITED}
+    parsed = ask_parser(argparse.ArgumentParser).parse_args(["--max-seconds", "2.5", "--max-tokens", "3_000"])
+    assert limits_from(parsed) == Limits(max_wall_s=2.5, max_tokens=3000)
+
+
+def test_options_stand_anywhere_and_what_follows_two_dashes_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "--model", "scripted:model.py", "missing.txt", "--quiet", "Who?"]) == ExitCode.USAGE
+    assert capsys.readouterr().err == "airlock: missing.txt: no such file\n"
+    assert main(["ask", *SCRIPTED, "--", "-q", "Who?"]) == ExitCode.USAGE
+    assert capsys.readouterr().err == "airlock: -q: no such file\n"
+
+
+def test_every_stop_reason_and_error_has_its_code() -> None:
+    assert set(OF_STOP_REASON) == {reason.value for reason in StopReason}
+    errors = {
+        ConfigError("x"): ExitCode.USAGE,
+        ContextError("x"): ExitCode.USAGE,
+        LimitExceeded("x", limit="max_tokens"): ExitCode.LIMIT,
+        BoxError("x"): ExitCode.SANDBOX,
+        ProtocolViolation("x"): ExitCode.SANDBOX,
+        ProviderError("x", provider="p"): ExitCode.PROVIDER,
+        RuntimeError("x"): ExitCode.INTERNAL,
+    }
+    assert {type(error): exit_code_of_error(error) for error in errors} == {type(e): c for e, c in errors.items()}
+
+
+HOSTILE = "\x1b]0;title\x07\x1b[2J\u202eanswer\nsecond line"
+
+
+def test_an_answer_on_a_terminal_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        print_answer(HOSTILE)
+        shown = os.read(ours, 4096).decode()
+        monkeypatch.undo()
+    os.close(ours)
+    assert shown == "\\x1b]0;title\\x07\\x1b[2J\\u202eanswer\r\nsecond line\r\n"
+
+
+def test_an_answer_in_a_pipe_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w", encoding="latin-1") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        print_answer(HOSTILE)
+        monkeypatch.undo()
+    assert os.read(ours, 4096) == HOSTILE.encode() + b"\n"
+    os.close(ours)

@@ -1,0 +1,144 @@
+"""What a person sees of a run: enough, short, and nothing that a terminal would obey or a log should not hold."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+
+from orchestrator.limits import Usage
+from orchestrator.progress import CODE_LINES, OUTPUT_LINES, SUB_CALLS_SHOWN, ProgressPrinter
+from orchestrator.providers.base import ModelReply, TokenUsage
+from orchestrator.recorder import Recorder
+from orchestrator.result import StopReason, SubCall
+
+SECRET = "what the document says"
+HOSTILE = "\x1b]0;title\x07\x1b[2J\u202e\x9b"
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
+
+
+class Terminal(io.StringIO):
+    """Keeps what a terminal would be sent."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    """What the loop says of a cell."""
+    return {
+        "waited_s": 0.0,
+        "stdout_chars": 0,
+        "stderr_chars": 0,
+        "result_chars": 0,
+        "clock": None,
+        "lost_because": None,
+        "late_chars": 0,
+        "answered": False,
+    } | changes
+
+
+def play(
+    printer: ProgressPrinter, text: str = SECRET, *, sub_calls: int = 2, limits: dict[str, Any] | None = None
+) -> None:
+    """A run with one turn whose every text is `text`."""
+    recorder = Recorder([printer])
+    bounds = {"max_turns": 30, "max_sub_calls": 100, "max_tokens": 2_000_000, "max_wall_s": 900} | (limits or {})
+    start = {"root": "r:m", "sub": "s:m", "isolation": "container", "context": "a string of 9 characters"}
+    recorder.emit("run_start", start | {"limits": bounds}, question=text)
+    recorder.emit("setup", {"doing": "building the image"})
+    recorder.emit("box", {"isolation": "container", "runtime": "runc", "held": 70, "not_checked": ["a", "b"]})
+    usage = TokenUsage(input_tokens=1000, output_tokens=234)
+    turn = recorder.turn(ModelReply(text=f"{text}\n```repl\npass\n```", usage=usage), 1.5)
+    cell = recorder.cell_starts(turn, f"print(1)\n# {text}")
+    for _ in range(sub_calls):
+        recorder.sub_call(SubCall(model="s:m", prompt=text, data=text, reply=text, usage=usage, wall_s=0.5))
+    recorder.sub_call(SubCall(model="s:m", prompt=text, error_kind="LimitExceeded", error=text))
+    cell.output, cell.status, cell.error, cell.wall_s = text, "error", f"ValueError: {text}", 0.25
+    recorder.cell_ends(turn, cell, facts(stdout_chars=20, result_chars=2))
+    recorder.box_lost(turn, "the kernel died by signal 9")
+    recorder.run_ends(StopReason.TURN_LIMIT, Usage(turns=1, sub_calls=2, input_tokens=5, refusals=1, wall_s=3.0), text)
+
+
+def test_a_log_has_one_plain_line_an_event_with_sizes_and_no_text() -> None:
+    stream = io.StringIO()
+    play(ProgressPrinter(stream))
+    assert stream.getvalue().splitlines() == [
+        "airlock: root r:m, sub-calls to s:m, isolation container",
+        "airlock: context is a string of 9 characters",
+        "airlock:   building the image",
+        "airlock: box started: container (runc), audit: 70 controls held, 2 could not be checked",
+        "airlock: turn 1: 1.5 s, 1,234 tokens",
+        "airlock: turn 1, cell 1: error, 0.25 s, 22 characters of output, 3 sub-calls (1 LimitExceeded)",
+        "airlock:   the box was lost (the kernel died by signal 9); a fresh one is started with the context in it",
+        "airlock: turn limit: 1 turn, 2 sub-calls, 1 refused, 5 tokens (5 in, 0 out), 3.0 s",
+    ]
+
+
+def test_a_terminal_shows_the_text_and_a_live_line() -> None:
+    stream = Terminal()
+    play(ProgressPrinter(stream))
+    shown = stream.getvalue()
+    assert shown.count(SECRET) >= 6  # reply, code, question, replies, output, error
+    assert re.search(r"turn 1 of 30 · 3 of 100 sub-calls · 3,702 of 2,000,000 tokens · 14:\d\d left", shown)
+    assert "turn limit" in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is there again
+
+
+def test_the_live_line_follows_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    stream = Terminal()
+    printer = ProgressPrinter(stream)
+    play(printer, limits={"max_wall_s": "unlimited", "max_turns": "unlimited"})
+    status = printer._tally.status()
+    assert status.startswith("turn 1 · 3 of 100 sub-calls · 3,702 of 2,000,000 tokens · 0:00 gone · ")
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_nothing_a_terminal_obeys_gets_through(stream: io.StringIO) -> None:
+    play(ProgressPrinter(stream, show_text=True), HOSTILE)
+    sent = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).replace("\r", "")  # the colours of our own
+    assert "\\x1b]0;title\\x07" in sent
+    assert OBEYED.findall(sent) == []
+    assert "\x1b[2J" not in stream.getvalue()
+
+
+def test_long_texts_are_shortened_and_say_so() -> None:
+    stream = io.StringIO()
+    lines = "\n".join(f"line {number}" for number in range(1000))
+    play(ProgressPrinter(stream, show_text=True), lines, sub_calls=50)
+    shown = stream.getvalue()
+    assert len(shown.splitlines()) < CODE_LINES + OUTPUT_LINES + SUB_CALLS_SHOWN + 20
+    assert "… 992 more lines" not in shown  # what lies beyond the part that is read is not counted
+    assert re.search(r"… \d+ more lines", shown)
+    assert "line 0" in shown
+    assert "51 sub-calls" in shown
+
+
+def test_one_endless_line_is_cut() -> None:
+    stream = io.StringIO()
+    play(ProgressPrinter(stream, show_text=True), "x" * 5_000_000)
+    assert len(stream.getvalue()) < 5_000
+
+
+def test_a_reader_that_went_away_does_not_end_the_run() -> None:
+    stream = io.StringIO()
+    printer = ProgressPrinter(stream)
+    stream.close()
+    play(printer)
+    printer.close()
+
+
+def test_the_trace_is_named_at_the_end(tmp_path: Any) -> None:
+    stream = io.StringIO()
+    play(ProgressPrinter(stream, trace=tmp_path / "t\x1b.jsonl"))
+    assert stream.getvalue().endswith(f"; trace {tmp_path}/t\\x1b.jsonl\n")
+
+
+def test_closing_twice_and_events_after_it_do_no_harm() -> None:
+    printer = ProgressPrinter(Terminal())
+    play(printer)
+    printer.close()
+    printer.note("a warning")
