@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 CellStatus = Literal["ok", "error", "interrupted", "lost"]
 """ok; error: the code raised; interrupted: a clock ran out and the cell gave way; lost: the box is gone."""
@@ -25,11 +25,12 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellError:
-    """The exception that ended a cell; all three texts come from the box."""
+    """The exception that ended a cell; all three texts come from the box, and `line` too (0: none)."""
 
     name: str
     message: str
     traceback: str
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class CellResult:
         lost_because: Why the box is gone, in words for the model, where it is.
         wall_s: Seconds from start to end.
         waited_s: Those of them with a sub-call in flight.
+        reports: What it gave to `report`: values by name, of legal types and sizes, their texts unchecked.
         late_chars: Characters that threads of earlier cells wrote before this one, dropped.
     """
 
@@ -61,6 +63,7 @@ class CellResult:
     wall_s: float = 0.0
     waited_s: float = 0.0
     late_chars: int = 0
+    reports: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(slots=True)

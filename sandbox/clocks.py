@@ -9,8 +9,10 @@ from typing import Final
 from sandbox.cell import Clock
 from sandbox.spec import CellLimits
 
-_FIRST_READ_S: Final = 1.0
-"""Short cells, which are most, never ask the engine for their CPU time."""
+_FIRST_READ_SHARE: Final = 1 / 60
+"""Short cells, which are most, never ask the engine for their CPU time. What they used is counted at full speed."""
+_LEAST_READ_S: Final = 0.1
+"""A cell with next to nothing left that only waits is not asked about without pause."""
 
 
 class CellClocks:
@@ -20,13 +22,21 @@ class CellClocks:
         limits: The cell's bounds.
         cpus: Cores of the box: CPU time can't grow faster, so it is read only when it may have run out.
         read_cpu_s: Reads the box's CPU seconds so far, or returns None where it can't be read.
+        now: The time in seconds.
     """
 
-    def __init__(self, limits: CellLimits, cpus: float, read_cpu_s: Callable[[], Awaitable[float | None]]) -> None:
+    def __init__(
+        self,
+        limits: CellLimits,
+        cpus: float,
+        read_cpu_s: Callable[[], Awaitable[float | None]],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now = now
         self._limits = limits
         self._cpus = cpus
         self._read_cpu_s = read_cpu_s
-        self._started = self._changed = self._cpu_read = time.monotonic()
+        self._started = self._changed = self._cpu_read = self._now()
         self._in_flight = 0
         self._running_s = 0.0
         self._waiting_s = 0.0
@@ -36,7 +46,7 @@ class CellClocks:
     @property
     def wall_s(self) -> float:
         """Seconds since the start."""
-        return time.monotonic() - self._started
+        return self._now() - self._started
 
     @property
     def waited_s(self) -> float:
@@ -55,7 +65,7 @@ class CellClocks:
         self._in_flight -= 1
 
     def _advance(self) -> None:
-        now = time.monotonic()
+        now = self._now()
         passed, self._changed = now - self._changed, now
         waiting = min(passed, self._limits.wait_s - self._waiting_s) if self._in_flight else 0.0
         self._waiting_s += waiting
@@ -67,7 +77,7 @@ class CellClocks:
         wall = self._limits.wall_s - self._running_s
         if self._in_flight:
             wall += self._limits.wait_s - self._waiting_s
-        cpu = self._cpu_due() / self._cpus - (time.monotonic() - self._cpu_read)
+        cpu = self._cpu_due() / self._cpus - (self._now() - self._cpu_read)
         return max(0.01, min(wall, cpu, self._limits.run_s - self.wall_s))
 
     async def expired(self) -> Clock | None:
@@ -77,7 +87,7 @@ class CellClocks:
             return "run"
         if self._running_s >= self._limits.wall_s:
             return "wall"
-        if (time.monotonic() - self._cpu_read) * self._cpus >= self._cpu_due():
+        if (self._now() - self._cpu_read) * self._cpus >= self._cpu_due():
             await self._update_cpu()
             if self._cpu_used >= self._limits.cpu_s:
                 return "cpu"
@@ -85,15 +95,15 @@ class CellClocks:
 
     def _cpu_due(self) -> float:
         """CPU seconds after which to read the box's count: the first time soon, later when all may be used up."""
-        left = self._limits.cpu_s - self._cpu_used
-        return min(left, _FIRST_READ_S) if self._cpu_last is None else left
+        left = max(self._limits.cpu_s - self._cpu_used, _LEAST_READ_S)
+        return min(left, self._limits.cpu_s * _FIRST_READ_SHARE) if self._cpu_last is None else left
 
     async def _update_cpu(self) -> None:
         """Until the first read, and where CPU time can't be read, the cell counts as running at full speed."""
         if self._limits.cpu_s == float("inf"):
             return
+        now = self._now()  # before the read: a slow engine is no CPU time of the cell
         total = await self._read_cpu_s()
-        now = time.monotonic()
         if total is None or self._cpu_last is None:
             self._cpu_used += (now - self._cpu_read) * self._cpus
         else:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import socket
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import docker
@@ -19,15 +19,17 @@ import docker.errors
 import docker.types
 import requests
 
+from sandbox.audit.evidence import Evidence
+from sandbox.audit.findings import Audit, audit_live
 from sandbox.errors import BoxStartError, EngineUnavailable
 from sandbox.inputs import images_dir
-from sandbox.spec import BOX_USER, CONTEXT_DIR, RUN_DIR, Isolation, SandboxSpec
+from sandbox.runtimes import GVISOR, Runtime, runtime_for
+from sandbox.spec import BOX_USER, CONTEXT_DIR, RUN_DIR, SandboxSpec
 
 LABEL: Final = "rlm-airlock"
 """Every container of ours has it; its value is the owner. ``rlm-airlock.expires`` is a Unix time in seconds."""
 
-_RUNTIMES: Final = {"container": None, "gvisor": "runsc"}
-_GVISOR_FLAGS: Final = ("--oci-seccomp", "--network=none")
+_RUNTIMES: Final = {"container": None, "gvisor": GVISOR}
 _TMPFS: Final = "nosuid,nodev,noexec"
 
 
@@ -36,6 +38,7 @@ class Engine:
 
     def __init__(self, client: docker.APIClient) -> None:
         self._api = client
+        self._default: Runtime | None = None
 
     @classmethod
     async def connect(cls) -> Engine:
@@ -46,23 +49,42 @@ class Engine:
         """
         return cls(await asyncio.to_thread(connect))
 
-    async def check(self, spec: SandboxSpec) -> None:
-        """Raise `EngineUnavailable` where the engine can't give the isolation that `spec` demands."""
-        runtime = _RUNTIMES[spec.isolation]
-        if runtime is None:
-            return
-        runtimes = (await asyncio.to_thread(self._api.info)).get("Runtimes", {})
-        if runtime not in runtimes:
-            raise EngineUnavailable(
-                f"isolation {spec.isolation!r} needs the runtime {runtime!r}, which this engine does not have; "
-                f"it has: {', '.join(sorted(runtimes))}"
-            )
-        missing = [flag for flag in _GVISOR_FLAGS if flag not in (runtimes[runtime].get("runtimeArgs") or [])]
-        if missing:
-            raise EngineUnavailable(
-                f"the engine's runtime {runtime!r} lacks {' and '.join(missing)}: add it to its runtimeArgs in "
-                "/etc/docker/daemon.json; without it the box's seccomp profile is ignored or its network set up"
-            )
+    async def check(self, spec: SandboxSpec) -> Runtime:
+        """The runtime that a box of this spec gets. It gives at least the isolation that the spec demands.
+
+        Raises:
+            EngineUnavailable: The engine can't give it, or has no seccomp.
+        """
+        if spec.isolation == "container" and self._default is not None:
+            return self._default  # were the engine's default another one by now, the audit would tell
+        info = await self.info()
+        _demand_seccomp(info)
+        runtime = runtime_for(info, spec.isolation)
+        if spec.isolation == "container":
+            self._default = runtime
+        return runtime
+
+    async def info(self) -> dict[str, Any]:
+        """The engine's description of itself: runtimes, versions, cgroup version.
+
+        Raises:
+            EngineUnavailable: It does not answer any more.
+        """
+        return await self._ask(self._api.info)
+
+    async def versions(self) -> dict[str, Any]:
+        """The engine's and its parts' versions.
+
+        Raises:
+            EngineUnavailable: It does not answer any more.
+        """
+        return await self._ask(self._api.version)
+
+    async def _ask(self, question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return await asyncio.to_thread(question)
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise EngineUnavailable(f"the container engine does not answer: {_say(error)}") from error
 
     async def create(self, spec: SandboxSpec, *, image: str, context_dir: str, owner: str) -> str:
         """Create a locked container, not yet started; returns its ID."""
@@ -73,7 +95,7 @@ class Engine:
                 image,
                 command=[RUN_DIR],
                 user=BOX_USER,
-                host_config=self._api.create_host_config(**host_config(spec, context_dir)),
+                host_config=self._api.create_host_config(**self.restrictions(spec, context_dir)),
                 network_disabled=True,
                 stdin_open=True,
                 tty=False,
@@ -84,6 +106,10 @@ class Engine:
         except docker.errors.DockerException as error:
             raise BoxStartError(f"the engine would not create the box: {_say(error)}") from error
         return str(created["Id"])
+
+    def restrictions(self, spec: SandboxSpec, context_dir: str) -> dict[str, Any]:
+        """`host_config`. A method, so that a test can make a box with one restriction off and show what it stops."""
+        return host_config(spec, context_dir, podman=self._default is not None and self._default.podman)
 
     async def attach(self, container: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Take hold of stdin, stdout and stderr, before the start, so that no byte is lost."""
@@ -111,6 +137,41 @@ class Engine:
         except (docker.errors.DockerException, requests.RequestException) as error:
             raise BoxStartError(f"the engine would not start the box: {_say(error)}") from error
 
+    async def inspect(self, container: str) -> dict[str, Any]:
+        """The engine's record of a container.
+
+        Raises:
+            BoxStartError: It is gone already.
+        """
+        try:
+            record: dict[str, Any] = await asyncio.to_thread(self._api.inspect_container, container)
+            return record
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise BoxStartError(f"the engine would not describe the box: {_say(error)}") from error
+
+    async def audit(
+        self, record: dict[str, Any], spec: SandboxSpec, runtime: Runtime, *, image: str, context_dir: str
+    ) -> Audit:
+        """Compare a live box with its spec. A method for the reason that `restrictions` is one.
+
+        Args:
+            record: As `inspect` returned it.
+            spec: The box, with the isolation that `runtime` gives.
+            runtime: As `check` returned it.
+            image: Image ID.
+            context_dir: The host's directory that is mounted as the context.
+        """
+        evidence = Evidence(
+            spec=spec,
+            image=image,
+            context_dir=context_dir,
+            seccomp=_seccomp(podman=runtime.podman),
+            label=f"{LABEL}.expires",
+            runtime=runtime,
+            inspect=record,
+        )
+        return await asyncio.to_thread(audit_live, evidence)
+
     async def remove(self, container: str) -> None:
         """Kill and remove; returns when it is gone, also where it has gone by itself."""
         with contextlib.suppress(docker.errors.APIError, requests.RequestException):
@@ -120,7 +181,8 @@ class Engine:
         """CPU seconds of all its processes so far, from the engine's cgroup reading; None where it has none."""
         with contextlib.suppress(docker.errors.APIError, requests.RequestException, KeyError, TypeError):
             stats = await asyncio.to_thread(self._api.stats, container, stream=False, one_shot=True)
-            return int(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
+            used_ns = int(stats["cpu_stats"]["cpu_usage"]["total_usage"])
+            return used_ns / 1e9 if used_ns else None  # rootless without cgroup 2: nothing is counted
         return None
 
     async def ran_out_of_memory(self, container: str, since: float) -> bool:
@@ -175,15 +237,22 @@ def _address() -> dict[str, Any]:
     return {"base_url": context.Host} if context is not None and context.Host else {}
 
 
-def host_config(spec: SandboxSpec, context_dir: str) -> dict[str, Any]:
-    """Every restriction that Docker's API takes, as keyword arguments of `create_host_config`."""
-    run_tmpfs = f"size=1m,nr_inodes=64,mode=0700,uid=65532,gid=65532,{_TMPFS}"
+def host_config(spec: SandboxSpec, context_dir: str, *, podman: bool = False) -> dict[str, Any]:
+    """Every restriction that Docker's API takes, as keyword arguments of `create_host_config`.
+
+    Podman refuses a tmpfs with a number of inodes or an owner: there the files count as memory alone.
+    """
+    tmp = f"size={spec.tmp_bytes},mode=1777,{_TMPFS}"
+    run = f"size=1m,mode=1777,{_TMPFS}"
+    if not podman:
+        tmp = f"size={spec.tmp_bytes},nr_inodes={spec.tmp_inodes},mode=1777,{_TMPFS}"
+        run = f"size=1m,nr_inodes=64,mode=0700,uid=65532,gid=65532,{_TMPFS}"
     limits = [("nofile", spec.open_files), ("fsize", spec.file_bytes), ("core", 0)]
     return {
         "network_mode": "none",
         "read_only": True,
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true", *_seccomp(spec.isolation)],
+        "security_opt": ["no-new-privileges:true", _seccomp(podman=podman)],
         "privileged": False,
         "mem_limit": spec.memory_bytes,
         "memswap_limit": spec.memory_bytes,
@@ -195,8 +264,8 @@ def host_config(spec: SandboxSpec, context_dir: str) -> dict[str, Any]:
         "ipc_mode": "private",
         "cgroupns": "private",
         "tmpfs": {
-            "/tmp": f"size={spec.tmp_bytes},nr_inodes={spec.tmp_inodes},mode=1777,{_TMPFS}",  # noqa: S108
-            RUN_DIR: run_tmpfs,
+            "/tmp": tmp,  # noqa: S108
+            RUN_DIR: run,
         },
         "mounts": [
             docker.types.Mount(CONTEXT_DIR, context_dir, type="bind", read_only=True, propagation="rprivate"),
@@ -209,12 +278,22 @@ def host_config(spec: SandboxSpec, context_dir: str) -> dict[str, Any]:
     }
 
 
-def _seccomp(isolation: Isolation) -> list[str]:
-    """gVisor gets a profile of ours: runsc ignores `errnoRet`, so the engine's own breaks threads (clone3) there."""
-    if isolation == "container":
-        return []  # the engine's default profile
-    profile = json.loads((images_dir() / "kernel" / "seccomp-gvisor.json").read_text())
-    return [f"seccomp={json.dumps(profile)}"]
+def _seccomp(*, podman: bool = False) -> str:
+    """The option that names our profile; runc, crun and gVisor all take the same one.
+
+    Podman takes the name of a file that it reads itself (podman#27710), Docker its text.
+    """
+    profile = images_dir() / "kernel" / "seccomp.json"
+    return f"seccomp={profile if podman else profile.read_text()}"
+
+
+def _demand_seccomp(info: Mapping[str, Any]) -> None:
+    """Without seccomp in the engine or its kernel a profile is refused at the start, or worse, not."""
+    if not any("seccomp" in str(option) for option in info.get("SecurityOptions") or ()):
+        raise EngineUnavailable(
+            "the engine has no seccomp ('docker info' does not list it under Security Options) and can't lock a box: "
+            "its kernel needs CONFIG_SECCOMP_FILTER, and Docker or Podman must be built with seccomp"
+        )
 
 
 def _say(error: BaseException) -> str:

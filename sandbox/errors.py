@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sandbox.audit.findings import Audit
+
 
 class SandboxError(Exception):
     """Base of all errors of this package."""
@@ -21,6 +26,20 @@ class ImageError(SandboxError):
 
 class BoxStartError(SandboxError):
     """The box was created but its kernel never answered."""
+
+
+class ControlMissing(SandboxError):
+    """The live box lacks a restriction that its spec demands; it has been killed before any cell ran.
+
+    Attributes:
+        audit: What is known of that box.
+    """
+
+    def __init__(self, audit: Audit) -> None:
+        listed = "; ".join(str(finding) for finding in audit.missing[:3])
+        more = f"; and {len(audit.missing) - 3} more" if len(audit.missing) > 3 else ""
+        super().__init__(f"the engine gave a box without what locks it: {listed}{more}. 'airlock doctor' shows all")
+        self.audit = audit
 
 
 class BoxGone(SandboxError):

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from sandbox import encoding, messages, protocol
-from sandbox.cell import Capture, CellError, CellResult, CellStatus, Clock
+from sandbox.cell import CellResult, Clock
 from sandbox.clocks import CellClocks
 from sandbox.errors import BoxGone, ProtocolViolation
 from sandbox.link import Link
 from sandbox.messages import CONTROL, RELAY, SHELL
+from sandbox.open_cell import OpenCell
 from sandbox.spec import KernelSettings
 from sandbox.subcalls import QueryHandler, SubCalls
 
@@ -26,32 +26,9 @@ _T = TypeVar("_T")
 INTERRUPT_GRACE_S: Final = 2.0
 MAX_MESSAGES_PER_CELL: Final = 200_000
 MAX_BYTES_PER_CELL: Final = 512 << 20
+MAX_REPORTS_PER_CELL: Final = 200
 _YIELD_EVERY: Final = 64
 """Messages after which the reader of a busy box lets the other runs of this process go on."""
-
-
-@dataclass(slots=True)
-class _OpenCell:
-    msg_id: str
-    clocks: CellClocks
-    captures: dict[str, Capture]
-    reply: messages.Reply | None = None
-    idle: bool = False
-    answer: str | None = None
-    stopping: bool = False
-    progress: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def call_started(self) -> None:
-        self.clocks.call_started()
-        self.progress.set()
-
-    def call_ended(self) -> None:
-        self.clocks.call_ended()
-        self.progress.set()
-
-    @property
-    def ended(self) -> bool:
-        return self.reply is not None and self.idle
 
 
 class Kernel:
@@ -71,7 +48,7 @@ class Kernel:
         self._welcome = asyncio.Event()
         self._requests: dict[str, asyncio.Future[messages.Reply]] = {}
         self._shell = asyncio.Lock()
-        self._cell: _OpenCell | None = None
+        self._cell: OpenCell | None = None
         self._messages = self._bytes = self._late_chars = 0
         self.exit_code: int | None = None
         """How the kernel process ended, as the relay said; negative for a signal."""
@@ -103,17 +80,20 @@ class Kernel:
         """Send ``<name>_request`` on the shell channel and wait for its reply. The caller bounds the time."""
         async with self._shell:
             self._count_anew()
-            msg_id = encoding.new_id()
-            waiting = asyncio.get_running_loop().create_future()
-            self._requests[msg_id] = waiting
-            try:
-                await self._send(SHELL, f"{name}_request", content, msg_id)
-                reply: messages.Reply = await self._or_gone(waiting)
-            finally:
-                self._requests.pop(msg_id, None)
-            if reply.msg_type != f"{name}_reply":
-                raise self._violate(ProtocolViolation(f"{reply.msg_type} in answer to {name}_request"))
-            return reply
+            return await self._ask(SHELL, name, content)
+
+    async def _ask(self, channel: int, name: str, content: dict[str, Any]) -> messages.Reply:
+        msg_id = encoding.new_id()
+        waiting = asyncio.get_running_loop().create_future()
+        self._requests[msg_id] = waiting
+        try:
+            await self._send(channel, f"{name}_request", content, msg_id)
+            reply: messages.Reply = await self._or_gone(waiting)
+        finally:
+            self._requests.pop(msg_id, None)
+        if reply.msg_type != f"{name}_reply":
+            raise self._violate(ProtocolViolation(f"{reply.msg_type} in answer to {name}_request"))
+        return reply
 
     async def execute(self, code: str, clocks: CellClocks) -> CellResult:
         """Run one cell to its end, its clocks' end or the box's end.
@@ -132,13 +112,12 @@ class Kernel:
                 pass
             finally:
                 self._cell = None
-            return self._result(cell, clock)
+            late, self._late_chars = self._late_chars, 0
+            return cell.result(clock, late)
 
-    def _open_cell(self, clocks: CellClocks) -> _OpenCell:
-        chars = self._settings.output_chars
-        captures = {kind: Capture(chars) for kind in ("stdout", "stderr", "result")}
+    def _open_cell(self, clocks: CellClocks) -> OpenCell:
         self._count_anew()
-        self._cell = _OpenCell(encoding.new_id(), clocks, captures)
+        self._cell = OpenCell(clocks, self._settings.output_chars)
         return self._cell
 
     async def _send_cell(self, msg_id: str, code: str) -> None:
@@ -152,7 +131,7 @@ class Kernel:
         }
         await self._send(SHELL, "execute_request", content, msg_id)
 
-    async def _until_ended(self, cell: _OpenCell) -> Clock | None:
+    async def _until_ended(self, cell: OpenCell) -> Clock | None:
         """Wait for the cell; returns the clock that ran out first, if one did."""
         while not cell.ended:
             cell.progress.clear()
@@ -163,39 +142,25 @@ class Kernel:
                 return clock
         return None
 
-    async def _interrupt(self, cell: _OpenCell) -> None:
+    async def _interrupt(self, cell: OpenCell) -> None:
         """Ask the cell to stop; it has `INTERRUPT_GRACE_S` to do so."""
         cell.stopping = True
         self._sub_calls.stop()
-        await self.interrupt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_GRACE_S):
+                await self.interrupt()
                 while not cell.ended:
                     cell.progress.clear()
                     await self._or_gone(cell.progress.wait())
 
     async def interrupt(self) -> None:
-        """Send SIGINT to the running cell. A cell in a top-level await notices it with the next shell message."""
-        await self._send(CONTROL, "interrupt_request", {}, encoding.new_id())
-        await self._send(SHELL, "kernel_info_request", {}, encoding.new_id())
+        """Send SIGINT to the running cell, if one runs. Returns when it was sent, so that it hits no later cell.
 
-    def _result(self, cell: _OpenCell, clock: Clock | None) -> CellResult:
-        reply = cell.reply
-        sizes = reply.true_chars if reply else {}
-        stdout, stderr, result = (capture.text(sizes.get(kind, 0)) for kind, capture in cell.captures.items())
-        late, self._late_chars = self._late_chars, 0
-        return CellResult(
-            status=_status(cell, clock),
-            stdout=stdout,
-            stderr=stderr,
-            result=result,
-            error=_error(reply, self._settings.output_chars),
-            answer=cell.answer if reply and reply.ok and clock is None else None,
-            clock=clock,
-            wall_s=cell.clocks.wall_s,
-            waited_s=cell.clocks.waited_s,
-            late_chars=late,
-        )
+        The caller bounds the time: a cell that holds Python's lock delays it. A cell in a top-level await notices the
+        signal with the next message on shell.
+        """
+        await self._ask(CONTROL, "interrupt", {})
+        await self._send(SHELL, "kernel_info_request", {}, encoding.new_id())
 
     async def _send(self, channel: int, msg_type: str, content: dict[str, Any], msg_id: str) -> None:
         await self._link.send(encoding.encode_message(channel, msg_type, content, msg_id=msg_id))
@@ -225,7 +190,7 @@ class Kernel:
             self._violate(violation)
         finally:
             self.gone.set()
-            await self._link.aclose()  # at once, also while nobody asks anything: it ends the box
+            self._link.abort()  # at once, also while nobody asks anything: it ends the box
 
     def _count_anew(self) -> None:
         self._messages = self._bytes = 0
@@ -252,6 +217,8 @@ class Kernel:
                 self._on_reply(message)
             case messages.Query():
                 self._sub_calls.open(message, self._cell)
+            case messages.Report():
+                self._on_report(message)
             case messages.Answer():
                 self._on_answer(message)
             case messages.Welcome():
@@ -259,7 +226,7 @@ class Kernel:
             case messages.KernelExit():
                 self.exit_code = message.code
 
-    def _cell_of(self, parent_id: str) -> _OpenCell | None:
+    def _cell_of(self, parent_id: str) -> OpenCell | None:
         return self._cell if self._cell is not None and self._cell.msg_id == parent_id else None
 
     def _on_output(self, output: messages.Output) -> None:
@@ -281,11 +248,18 @@ class Kernel:
             if not waiting.done():
                 waiting.set_result(reply)
             return
+        if reply.msg_type == "interrupt_reply":
+            return  # it came after we had stopped waiting
         cell = self._cell_of(reply.parent_id)
         if cell is None or cell.reply is not None or reply.msg_type != "execute_reply":
             raise ProtocolViolation(f"{reply.msg_type} to no open request")
         cell.reply = reply
         cell.progress.set()
+
+    def _on_report(self, report: messages.Report) -> None:
+        """A thread's late report is dropped like its output; too many of one cell are, too."""
+        if self._cell is not None and len(self._cell.reports) < MAX_REPORTS_PER_CELL:
+            self._cell.reports.append(report.values)
 
     def _on_answer(self, answer: messages.Answer) -> None:
         if self._cell is None or self._cell.answer is not None:
@@ -301,26 +275,4 @@ class Kernel:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
         await self._sub_calls.aclose()
-        await self._link.aclose()
-
-
-def _status(cell: _OpenCell, clock: Clock | None) -> CellStatus:
-    if not cell.ended or cell.reply is None:
-        return "lost"
-    if clock is not None:
-        return "interrupted"
-    return "ok" if cell.reply.ok else "error"
-
-
-def _error(reply: messages.Reply | None, chars: int) -> CellError | None:
-    if reply is None or reply.ok:
-        return None
-
-    def bounded(text: str) -> str:
-        capture = Capture(chars)
-        capture.add(text)
-        return capture.text(0).text
-
-    return CellError(
-        name=reply.error_name[:200], message=bounded(reply.error_text), traceback=bounded(reply.traceback)
-    )
+        self._link.abort()

@@ -77,18 +77,12 @@ class Link:
                 async with asyncio.timeout(WRITE_TIMEOUT_S):
                     await self._writer.drain()
             except TimeoutError:
-                self._abort()
+                self.abort()
                 raise BoxGone("the box has stopped reading") from None
             except (ConnectionError, RuntimeError) as error:
                 raise BoxGone("the box has closed its stream") from error
 
-    async def aclose(self) -> None:
+    def abort(self) -> None:
         """Close the stream; for the box that is the end of its stdin. Never waits for a box that does not read."""
-        self._abort()
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(1):
-                await self._writer.wait_closed()
-
-    def _abort(self) -> None:
         if not self._writer.is_closing():  # asyncio's pipes can't be aborted twice
             self._writer.transport.abort()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 RELAY, SHELL, CONTROL, IOPUB = range(4)
 """Channels of a frame; 4 and 5 are kept for stdin and heartbeat."""
@@ -56,6 +56,7 @@ class Reply:
     error_text: str
     traceback: str
     true_chars: dict[str, int]
+    error_line: int
     buffers: tuple[bytes, ...]
 
 
@@ -77,6 +78,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """Values the cell wants shown: scalars, and flat lists and dicts of them, by name. Texts in it are unchecked."""
+
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Unread:
     """A legal message that nobody needs."""
 
@@ -89,4 +97,4 @@ class SubCallFailure:
     message: str
 
 
-Message = Hello | KernelExit | Welcome | Idle | Output | Reply | Query | Answer | Unread
+Message = Hello | KernelExit | Welcome | Idle | Output | Reply | Query | Answer | Report | Unread

@@ -33,6 +33,7 @@ from sandbox.messages import (
     Output,
     Query,
     Reply,
+    Report,
     Unread,
     Welcome,
 )
@@ -44,11 +45,20 @@ MAX_PARTS: Final = 1100
 MAX_JSON_BYTES: Final = 4 << 20
 MAX_HEADER_BYTES: Final = 64 << 10
 MAX_BATCH: Final = 500
+MAX_REPORTED: Final = 200
+"""Most values of a report, and most items of one of them."""
 
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Id = Annotated[str, msgspec.Meta(max_length=64)]
 _Index = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
-_CallId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+_CallId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
+_ReportedText = Annotated[str, msgspec.Meta(max_length=64)]
+_Scalar = bool | int | float | _ReportedText | None
+_Reported = (
+    _Scalar
+    | Annotated[list[_Scalar], msgspec.Meta(max_length=MAX_REPORTED)]
+    | Annotated[dict[_ReportedText, _Scalar], msgspec.Meta(max_length=MAX_REPORTED)]
+)
 _T = TypeVar("_T")
 
 
@@ -136,14 +146,15 @@ class _ReplyContent(msgspec.Struct):
     traceback: list[str] = []
 
 
-class _TrueChars(msgspec.Struct):
+class _Facts(msgspec.Struct):
     stdout_chars: _Size = 0
     stderr_chars: _Size = 0
     result_chars: _Size = 0
+    error_line: _Size = 0
 
 
 class _Metadata(msgspec.Struct):
-    airlock: _TrueChars = msgspec.field(default_factory=_TrueChars)
+    airlock: _Facts = msgspec.field(default_factory=_Facts)
 
 
 class _Query(msgspec.Struct, tag_field="kind", tag="query"):
@@ -162,9 +173,13 @@ class _Answer(msgspec.Struct, tag_field="kind", tag="answer"):
     pass
 
 
+class _Report(msgspec.Struct, tag_field="kind", tag="report"):
+    values: Annotated[dict[_ReportedText, _Reported], msgspec.Meta(max_length=MAX_REPORTED)]
+
+
 class _Comm(msgspec.Struct):
     comm_id: _Id
-    data: _Query | _Batch | _Answer
+    data: _Query | _Batch | _Answer | _Report
 
 
 def decode(channel: int, parts: list[bytes], *, comm_id: str) -> Message:
@@ -220,15 +235,13 @@ def _decode_iopub(msg_type: str, parent_id: str, content: bytes, buffers: list[b
     raise ProtocolViolation(f"message type {msg_type[:64]!r} on iopub")
 
 
-def _decode_reply(
-    msg_type: str, parent_id: str, metadata: bytes, content: bytes, buffers: list[bytes]
-) -> Message:
+def _decode_reply(msg_type: str, parent_id: str, metadata: bytes, content: bytes, buffers: list[bytes]) -> Message:
     if msg_type not in _REPLIES:
         raise ProtocolViolation(f"reply type {msg_type[:64]!r}")
-    if msg_type in ("kernel_info_reply", "interrupt_reply"):
+    if msg_type == "kernel_info_reply":
         return Unread()
     reply = _json(content, _ReplyContent)
-    sizes = _json(metadata, _Metadata).airlock
+    facts = _json(metadata, _Metadata).airlock
     return Reply(
         parent_id=parent_id,
         msg_type=msg_type,
@@ -236,7 +249,8 @@ def _decode_reply(
         error_name=reply.ename,
         error_text=reply.evalue,
         traceback="\n".join(reply.traceback),
-        true_chars={"stdout": sizes.stdout_chars, "stderr": sizes.stderr_chars, "result": sizes.result_chars},
+        true_chars={"stdout": facts.stdout_chars, "stderr": facts.stderr_chars, "result": facts.result_chars},
+        error_line=facts.error_line,
         buffers=tuple(buffers),
     )
 
@@ -261,6 +275,8 @@ def _decode_comm(content: bytes, buffers: list[bytes], comm_id: str) -> Message:
         if len(buffers) != 1:
             raise ProtocolViolation("an answer has one buffer")
         return Answer(_text(buffers[0]))
+    if isinstance(comm.data, _Report):
+        return Report(comm.data.values)
     count = len(comm.data.has_data)
     if len(comm.data.indexes) != count or len(buffers) != count + sum(comm.data.has_data):
         raise ProtocolViolation("a query's buffers do not match its prompts")

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from collections.abc import Awaitable
 from typing import Any, Final
 
+from sandbox.audit.findings import Audit
 from sandbox.cell import CellResult
 from sandbox.clocks import CellClocks
 from sandbox.engine import Engine
-from sandbox.errors import BoxGone, BoxStartError, ContextLoadError, ProtocolViolation, ValueUnavailable
+from sandbox.errors import BoxGone, BoxStartError, ContextLoadError, ControlMissing, ProtocolViolation, ValueUnavailable
 from sandbox.kernel import Kernel
 from sandbox.link import Link
 from sandbox.protocol import decode_json_value, decode_text
@@ -35,7 +37,13 @@ class Sandbox:
     """
 
     def __init__(
-        self, spec: SandboxSpec, engine: Engine, store: Store, image: str, settings: KernelSettings, handler: QueryHandler
+        self,
+        spec: SandboxSpec,
+        engine: Engine,
+        store: Store,
+        image: str,
+        settings: KernelSettings,
+        handler: QueryHandler,
     ) -> None:
         self._spec = spec
         self._engine = engine
@@ -46,6 +54,7 @@ class Sandbox:
         self._contexts: dict[str, StoredContext] = {}
         self._kernel: Kernel | None = None
         self._container: str | None = None
+        self._audit: Audit | None = None
 
     @classmethod
     async def start(
@@ -71,8 +80,8 @@ class Sandbox:
         Raises:
             EngineUnavailable: The engine can't give the isolation.
             BoxStartError: The box did not come up within ``spec.start_timeout_s``.
+            ControlMissing: It came up without a restriction that the spec demands, and has been killed.
         """
-        await engine.check(spec)
         await reap_expired(engine)
         sandbox = cls(spec, engine, store, image, settings or KernelSettings(), handler)
         await sandbox._open_box()
@@ -90,14 +99,30 @@ class Sandbox:
             raise
 
     async def _start_kernel(self) -> None:
-        self._container = await self._engine.create(
-            self._spec, image=self._image, context_dir=str(self._box_dir), owner=owner_label()
-        )
+        runtime = await self._engine.check(self._spec)
+        # More isolation than demanded, where the engine gives it.
+        spec = dataclasses.replace(self._spec, isolation=runtime.isolation)
+        place = {"image": self._image, "context_dir": str(self._box_dir)}
+        self._container = await self._engine.create(spec, **place, owner=owner_label())
         reader, writer = await self._engine.attach(self._container)
         self._link = Link(reader, writer, multiplexed=True)
         self._kernel = Kernel(self._link, self._settings, self._handler)
         await self._engine.start(self._container)
-        await self._kernel.start()
+        record = await self._answered(self._kernel, self._engine.inspect(self._container))
+        self._audit = await self._engine.audit(record, spec, runtime, **place)
+        if self._audit.missing:
+            raise ControlMissing(self._audit)
+
+    @staticmethod
+    async def _answered(kernel: Kernel, inspecting: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        """Wait for the kernel; the engine describes the box meanwhile."""
+        record, answered = await asyncio.gather(inspecting, kernel.start(), return_exceptions=True)
+        if isinstance(answered, BaseException):
+            raise answered
+        if isinstance(record, BaseException):
+            raise record
+        described: dict[str, Any] = record
+        return described
 
     def _relay_words(self) -> str:
         return self._link.stderr.decode("utf-8", "replace").encode("unicode_escape").decode()[-300:]
@@ -231,13 +256,19 @@ class Sandbox:
             await self._load(name, context)
 
     @property
+    def audit(self) -> Audit | None:
+        """What the audit said of the newest box; None before the first one answered."""
+        return self._audit
+
+    @property
     def alive(self) -> bool:
         """Whether the box can run a cell."""
         return self._kernel is not None and not self._kernel.gone.is_set()
 
     def _live(self, *, gone_is_fine: bool = False) -> Kernel:
         if self._kernel is None or (self._kernel.gone.is_set() and not gone_is_fine):
-            raise BoxGone("the box is gone; restart() takes a fresh one")
+            violation = self._kernel.violation if self._kernel else None
+            raise violation or BoxGone("the box is gone; restart() takes a fresh one")
         return self._kernel
 
     async def kill(self) -> None:
@@ -267,5 +298,3 @@ class Sandbox:
 def _quote(text: str) -> str:
     """A few words of the box, safe to show."""
     return text[:200].encode("unicode_escape").decode()
-
-

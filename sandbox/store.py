@@ -13,6 +13,8 @@ import json
 import os
 import secrets
 import shutil
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +59,15 @@ class Store:
     """
 
     def __init__(self, root: Path) -> None:
+        self._users: Counter[str] = Counter()
+        self._changing = threading.Lock()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(root):  # nobody takes our new directory for an orphan before it is locked
                 remove_orphans(root)
                 self._dir = root / secrets.token_hex(8)
                 self._dir.mkdir(mode=0o700)
-                self._lock = _lock(self._dir, wait=False)
+                self._lock: int | None = _lock(self._dir, wait=False)
             (self._dir / "blobs").mkdir(mode=0o700)
         except OSError as error:
             raise SandboxError(
@@ -71,7 +75,7 @@ class Store:
             ) from error
 
     def put(self, value: Any) -> StoredContext:
-        """Store a str as text, or a list or dict as JSON.
+        """Store a str as text, or a list or dict as JSON. Each `put` has its `forget`.
 
         Raises:
             SandboxError: The disk is full or the store can't be written.
@@ -79,9 +83,10 @@ class Store:
         form: Form = "text" if isinstance(value, str) else "json"
         raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json.dumps(value).encode()
         digest = hashlib.sha256(raw).hexdigest()
-        path = self._dir / "blobs" / digest
-        if not path.exists():
-            self._write(path, raw)
+        with self._changing:
+            if not self._users[digest]:
+                self._write(self._dir / "blobs" / digest, raw)
+            self._users[digest] += 1
         return StoredContext(digest=digest, form=form, size_bytes=len(raw))
 
     def _write(self, path: Path, raw: bytes) -> None:
@@ -102,10 +107,16 @@ class Store:
         return path
 
     def link(self, context: StoredContext, box_dir: Path) -> str:
-        """Show a context to a box: hard-linked, so that all boxes share its pages; returns its name there."""
-        target = box_dir / context.digest
-        if not target.exists():
-            os.link(self._dir / "blobs" / context.digest, target)
+        """Show a context to a box: hard-linked, so that all boxes share its pages; returns its name there.
+
+        Raises:
+            SandboxError: It was forgotten.
+        """
+        with contextlib.suppress(FileExistsError):
+            try:
+                os.link(self._dir / "blobs" / context.digest, box_dir / context.digest)
+            except FileNotFoundError:
+                raise SandboxError("the context is not in the store any more, or its box has no directory") from None
         return context.digest
 
     def remove_box_dir(self, box_dir: Path) -> None:
@@ -113,13 +124,19 @@ class Store:
         shutil.rmtree(box_dir, ignore_errors=True)
 
     def forget(self, context: StoredContext) -> None:
-        """Remove a context; boxes that have it linked keep it until they are gone."""
-        (self._dir / "blobs" / context.digest).unlink(missing_ok=True)
+        """Take back one `put`; the last one removes the context. Boxes that have it linked keep it until they go."""
+        with self._changing:
+            self._users[context.digest] -= 1
+            if self._users[context.digest] <= 0:
+                del self._users[context.digest]
+                (self._dir / "blobs" / context.digest).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Remove the whole store."""
+        """Remove the whole store. Safe to call twice."""
         shutil.rmtree(self._dir, ignore_errors=True)
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def _lock(directory: Path, *, wait: bool) -> int:

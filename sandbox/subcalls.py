@@ -123,15 +123,15 @@ class SubCalls:
     async def _ask(self, prompt: str, data: str | None, cell: Waiter | None) -> str | SubCallFailure:
         if cell is None:
             return _NO_CELL
-        if cell.stopping:
+        if _stops(cell):
             return _STOPPING
         try:
             return await self._handler(prompt, data)
         except asyncio.CancelledError:
-            if cell.stopping:
+            if _stops(cell):
                 return _STOPPING
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the operator reads it, and the cell does not
             _log.exception("the handler of sub-calls failed")
             return SubCallFailure("SubCallError", "the host failed to answer")
 
@@ -154,6 +154,10 @@ class SubCalls:
 
 _NO_CELL: Final = SubCallFailure("NoCellRunning", "no cell is running: a thread outlived the cell that started it")
 _STOPPING: Final = SubCallFailure("LimitExceeded", "the cell's time is over")
+
+
+def _stops(cell: Waiter) -> bool:
+    return cell.stopping
 
 
 def _cost(query: Query) -> int:

@@ -11,11 +11,13 @@ The host asks for three things of our own on the shell channel, beside ``execute
 ``airlock_load_request`` and ``airlock_value_request``. The host believes nothing of what this file says.
 """
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import repl
@@ -25,7 +27,7 @@ from ipykernel.control import ControlThread
 from ipykernel.iostream import IOPubThread
 from ipykernel.ipkernel import IPythonKernel
 from jupyter_client.session import Session
-from shell import BoxShell, BoxStream
+from shell import BoxShell, BoxStream, clip
 from tornado.ioloop import IOLoop
 from traitlets import Type
 from traitlets.config import Config
@@ -50,6 +52,12 @@ class BoxIOPubThread(IOPubThread):
             self.io_loop.add_callback(f)
         else:
             f()
+
+    def _really_send(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """ZeroMQ tells of a subscription once, and a send at that moment swallows it: the host would wait for ever."""
+        super()._really_send(msg, *args, **kwargs)
+        if self._is_master_process() and self.socket is not None and self.socket.get(zmq.EVENTS) & zmq.POLLIN:
+            self._xpub_stream.flush(zmq.POLLIN)
 
     def _setup_pipe_in(self) -> None:
         """For forked children. The stock one binds TCP, and libzmq aborts where only AF_UNIX is allowed."""
@@ -91,26 +99,35 @@ class BoxKernel(IPythonKernel):
         for name in ("setup", "load", "value"):
             self.shell_handlers[f"airlock_{name}_request"] = getattr(self, f"{name}_request")
 
+    def pre_handler_hook(self) -> None:
+        """The stock one lets an interrupt hit what reads requests and writes replies, which loses them."""
+
+    def post_handler_hook(self) -> None:
+        pass
+
     def _publish_execute_input(self, code: str, parent: Any, execution_count: int) -> None:
         """The host knows the code it sent."""
 
     async def do_execute(self, code: str, silent: bool, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run a cell; clip what is said of an error; send the answer if the cell gave one and ended well."""
         self.scaffold.restore()
-        self.shell.begin_cell()
+        self.shell.begin_cell(code)
         kwargs.pop("store_history", None)
         try:
-            reply = await super().do_execute(code, silent, False, **kwargs)
-        except Exception as error:  # a cell's exception whose own str() fails
-            reply = {"status": "error", "ename": type(error).__name__, "evalue": "(no text)", "traceback": []}
+            with interruptible():
+                reply = await super().do_execute(code, silent, False, **kwargs)
+        except (Exception, KeyboardInterrupt) as error:  # one whose own str() fails, or a late interrupt
+            name = self.shell.error_name or type(error).__name__
+            trace = self.shell._last_traceback or []
+            reply = {"status": "error", "ename": name, "evalue": "(no text)", "traceback": trace}
         self.shell.end_cell()
         if reply["status"] == "ok" and self.scaffold.final is not None:
             self.send_comm({"kind": "answer"}, [repl.encode(self.scaffold.final)])
         return self.shell.clip_reply(reply)
 
     def finish_metadata(self, parent: Any, metadata: dict[str, Any], reply_content: Any) -> dict[str, Any]:
-        """Tell the host the true sizes of what was clipped."""
-        return {"airlock": self.shell.true_sizes()}
+        """Tell the host the true sizes of what was clipped, and where an error was."""
+        return {"airlock": self.shell.facts()}
 
     async def setup_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
         """Take the host's settings: the comm's id, the functions of this run, the caps."""
@@ -132,7 +149,7 @@ class BoxKernel(IPythonKernel):
         try:
             value = repl.read_context(content["path"], content["form"])
         except Exception as error:
-            reply = {"status": "error", "ename": type(error).__name__, "evalue": str(error)[:500]}
+            reply = failure(error)
         else:
             self.shell.user_ns[content["name"]] = value
             reply = {"status": "ok"}
@@ -150,11 +167,30 @@ class BoxKernel(IPythonKernel):
             if form == "exists":
                 return {"status": "ok"}, []
             raw = repl.json_text(value).encode() if form == "json" else repl.encode(repl.answer_text(value))
-        except Exception as error:
-            return {"status": "error", "ename": type(error).__name__, "evalue": str(error)[:500]}, []
+        except BaseException as error:  # the value's own code ran, and no reply would cost the box
+            return failure(error), []
         if len(raw) > max_bytes:
             return {"status": "error", "ename": "TooLarge", "evalue": f"{len(raw)} bytes of at most {max_bytes}"}, []
         return {"status": "ok"}, [raw]
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT raises in a cell, and nowhere else."""
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """A reply that says what went wrong, whatever the exception's own code does."""
+    try:
+        text = clip(str(error), 250)
+    except BaseException:
+        text = "(no text)"
+    return {"status": "error", "ename": clip(type(error).__name__, 50), "evalue": text}
 
 
 def run(run_dir: str, ready_fd: int) -> None:

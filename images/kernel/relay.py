@@ -132,7 +132,8 @@ class Relay:
         for channel, kind, number in ((SHELL, zmq.DEALER, 1), (CONTROL, zmq.DEALER, 2), (IOPUB, zmq.SUB, 3)):
             socket = context.socket(kind)
             socket.linger = 0
-            socket.sndhwm = socket.rcvhwm = 0  # the default of 1000 drops output silently
+            socket.sndhwm = 0
+            socket.rcvhwm = 64  # drops nothing: the kernel's own are unlimited, so what we don't read waits there
             if kind == zmq.SUB:
                 socket.subscribe(b"")
             socket.connect(kernel.endpoint(self.run_dir, number))
@@ -162,7 +163,7 @@ class Relay:
         if channel == RELAY:
             self.greeted = True
             self.to_host(RELAY, [json.dumps({"event": "hello", "kernel_pid": self.kernel_pid}).encode()])
-        elif channel in self.sockets:
+        elif channel in (SHELL, CONTROL) and channel in self.sockets:
             self.sockets[channel].send_multipart(parts, zmq.NOBLOCK)
 
     def read_kernel(self, channel: int, socket: zmq.Socket) -> None:

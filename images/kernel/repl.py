@@ -14,6 +14,9 @@ from typing import Any
 MESSAGE_BYTES = 4 << 20  # a batch is packed into messages of at most this size, where no single prompt is larger
 MESSAGE_PROMPTS = 500  # and of at most so many prompts; the host refuses larger ones
 
+REPORTED_CHARS = 64
+REPORTED_ITEMS = 200
+
 Arrivals = queue.SimpleQueue[tuple[int, Any]]
 
 
@@ -57,6 +60,12 @@ class Host:
         self._pid = os.getpid()
         self._waiting: dict[str, Arrivals] = {}
 
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell the host something that has no answer."""
+        if os.getpid() != self._pid:
+            raise SubCallError("this works from threads, not from child processes")
+        self._publish(message, [])
+
     def query(self, kind: str, prompts: list[str], datas: list[str | None]) -> list[Any]:
         """Ask, wait, and return an answer or an exception for each prompt, in order."""
         if os.getpid() != self._pid:
@@ -67,7 +76,8 @@ class Host:
             texts = [encode(prompt)] if data is None else [encode(prompt), encode(data)]
             size = sum(map(len, texts))
             if size > self._prompt_bytes:
-                results[index] = PromptTooLarge(f"a prompt of {size:,} bytes; at most {self._prompt_bytes:,} are allowed")
+                most = self._prompt_bytes
+                results[index] = PromptTooLarge(f"a prompt of {size:,} bytes; at most {most:,} are allowed")
             else:
                 asked.append((index, texts))
         for index, result in self._ask(kind, asked):
@@ -186,8 +196,10 @@ class Scaffold:
         if isinstance(prompts, str | Mapping) or not isinstance(prompts, Iterable):
             raise TypeError(f"llm_query_batched: prompts must be a list of str, not {type(prompts).__name__}")
         prompts = list(prompts)
+        if isinstance(data, str | Mapping) or not isinstance(data, Iterable | None):
+            raise TypeError(f"llm_query_batched: data must be a list of str, not {type(data).__name__}")
         datas = [None] * len(prompts) if data is None else list(data)
-        if isinstance(data, str) or len(datas) != len(prompts):
+        if len(datas) != len(prompts):
             raise ValueError(f"llm_query_batched: data must be a list as long as prompts ({len(prompts)})")
         for index, (prompt, item) in enumerate(zip(prompts, datas, strict=True)):
             check_text(f"llm_query_batched: prompts[{index}]", prompt)
@@ -200,6 +212,13 @@ class Scaffold:
             raise BatchError(summary, results)
         return results
 
+    def declare_labels(self, *labels: Any) -> None:
+        """Say which labels `report` may use. The host reads them, as literals, from the code; nothing is called."""
+
+    def report(self, **values: Any) -> None:
+        """Show the host these values: numbers, booleans, declared labels, and flat lists and dicts of them."""
+        self._host.send({"kind": "report", "values": {name: plain(name, value) for name, value in values.items()}})
+
     def FINAL(self, answer: Any) -> None:
         """End the run with this answer, when the cell has ended without an error."""
         text = answer_text(answer)
@@ -211,6 +230,29 @@ class Scaffold:
     def FINAL_VAR(self, name: Any) -> None:
         """End the run with the value of this variable, when the cell has ended without an error."""
         self.FINAL(lookup(self.namespace, name) if isinstance(name, str) else name)
+
+
+def plain(name: str, value: Any, *, inside: bool = False) -> Any:
+    """A value that can be reported.
+
+    Raises:
+        TypeError, ValueError: It can't be.
+    """
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()  # a number of numpy's
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        if len(value) > REPORTED_CHARS:
+            raise ValueError(f"report: {name} is no label: {len(value):,} characters")
+        return str.__str__(value)
+    if inside or not isinstance(value, list | tuple | dict):
+        raise TypeError(f"report: {name} holds {type(value).__name__}; only numbers, booleans and labels are reported")
+    if len(value) > REPORTED_ITEMS:
+        raise ValueError(f"report: {name} has {len(value):,} items; at most {REPORTED_ITEMS} are reported")
+    if isinstance(value, dict):
+        return {plain(name, key, inside=True): plain(name, item, inside=True) for key, item in value.items()}
+    return [plain(name, item, inside=True) for item in value]
 
 
 def pick(function: str, name: str, value: Any, aliases: dict[str, Any], known: tuple[str, ...]) -> Any:
@@ -238,7 +280,7 @@ def lookup(namespace: Mapping[str, Any], name: str) -> Any:
 def answer_text(value: Any) -> str:
     """An answer as text: str as it is, lists and dicts as JSON where they are JSON, all else by str()."""
     if isinstance(value, str):
-        return value
+        return "".join(value)  # a subclass of str may lie later, where no cell is left to see the error
     if isinstance(value, list | tuple | dict):
         try:
             return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import threading
+import tokenize
 import traceback
 from collections import deque
 from typing import Any
@@ -16,6 +17,7 @@ from traitlets import Type
 
 ERROR_CHARS = 8_000  # of an exception's text and of its traceback, each
 CELL_FILE = re.compile(r'"[^"]*/ipykernel_\d+/\d+\.py"')
+CUT_IN_CHILD = "\n[the rest of this output of a child process is cut]\n"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -62,12 +64,20 @@ class HeadTail:
 
 
 class BoxStream(OutStream):
-    """stdout or stderr. Each cell may send `chars` characters at once and `chars` more as its tail."""
+    """stdout or stderr. Each cell may send `chars` characters at once and `chars` more as its tail.
+
+    A forked child has a copy of the cap and nobody who sends the tail for it: it says where its output is cut.
+    """
 
     def __init__(self, *args: Any) -> None:
         self._lock = threading.Lock()
         self._cap = HeadTail(20_000)
+        self._cut_in_child = False
         super().__init__(*args)
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()  # another thread may have held it
 
     def begin_cell(self, chars: int) -> None:
         with self._lock:
@@ -90,6 +100,9 @@ class BoxStream(OutStream):
             raise TypeError(f"write() argument must be str, not {type(string).__name__}")
         with self._lock:
             piece = self._cap.admit(string)
+        if len(piece) < len(string) and not self._is_master_process() and not self._cut_in_child:
+            self._cut_in_child = True
+            piece += CUT_IN_CHILD
         if piece:
             super().write(clean(piece))
         return len(string)
@@ -108,6 +121,14 @@ class BoxDisplayHook(ZMQShellDisplayHook):
 
     chars = 20_000
     total_chars = 0
+    code = ""
+
+    def quiet(self) -> bool:
+        """A semicolon hides the value. The stock one looks into the history, which is off."""
+        try:
+            return bool(self.semicolon_at_end_of_expression(self.code))
+        except (tokenize.TokenError, SyntaxError):  # IPython's own syntax, such as `!program`
+            return False
 
     def write_format_data(self, format_dict: dict[str, Any], md_dict: Any = None) -> None:
         text = str(format_dict.get("text/plain", ""))
@@ -134,6 +155,9 @@ class BoxShell(ZMQInteractiveShell):
     displayhook_class = Type(BoxDisplayHook)
     display_pub_class = Type(BoxDisplayPublisher)
     output_chars = 20_000
+    system = ZMQInteractiveShell.system_raw  # `!program`: the stock one runs it in a terminal, with "\r\n"
+    error_name = ""
+    error_line = 0
 
     def init_history(self) -> None:
         super().init_history()
@@ -150,14 +174,18 @@ class BoxShell(ZMQInteractiveShell):
     def ask_exit(self) -> None:
         raise RuntimeError("exit() would lose all variables; to end, give an answer with FINAL(...)")
 
-    def begin_cell(self) -> None:
-        self.displayhook.chars, self.displayhook.total_chars = self.output_chars, 0
+    def begin_cell(self, code: str) -> None:
+        hook: Any = self.displayhook
+        hook.chars, hook.total_chars, hook.code = self.output_chars, 0, code
+        self.error_name, self.error_line = "", 0
         self._last_traceback = None
         self._last_traceback_during_displayhook = False
         for stream in self._streams():
             stream.begin_cell(self.output_chars)
 
     def end_cell(self) -> None:
+        """Also gives the next cell its own streams back: ipykernel flushes and stamps what stands in `sys`."""
+        sys.stdout, sys.stderr = self._streams()
         for stream in self._streams():
             stream.end_cell()
 
@@ -165,18 +193,22 @@ class BoxShell(ZMQInteractiveShell):
         """Ours even where a cell has replaced sys.stdout."""
         return self.kernel._stdout, self.kernel._stderr
 
-    def true_sizes(self) -> dict[str, int]:
+    def facts(self) -> dict[str, int]:
+        """Sizes before any cut, and the line of the cell that raised, or 0."""
         out, err = self._streams()
         return {
             "stdout_chars": out.total_chars,
             "stderr_chars": err.total_chars,
             "result_chars": self.displayhook.total_chars,
+            "error_line": self.error_line,
         }
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         """Keep the traceback for the reply; the stock one also sends it, whole, as a message of its own."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in self._streams():
+            stream.flush()
+        self.error_name = etype.__name__
+        self.error_line = cell_line(evalue)
         if getattr(self.displayhook, "msg", None) is not None:
             self._last_traceback_during_displayhook = True
         self._last_traceback = cell_traceback(evalue) or stb
@@ -200,6 +232,14 @@ def cell_traceback(error: BaseException) -> list[str]:
     if first is None:
         return []
     return [CELL_FILE.sub('"<cell>"', line).rstrip("\n") for line in traceback.format_list(frames[first:][-20:])]
+
+
+def cell_line(error: BaseException) -> int:
+    """The line of the cell, from 1, in which an exception was raised or passed through; 0 where there is none."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return error.lineno
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if is_cell(frame.f_code.co_filename)]
+    return lines[0] if lines else 0
 
 
 def is_cell(filename: str) -> bool:
