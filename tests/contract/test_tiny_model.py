@@ -18,8 +18,10 @@ import openai
 import pytest
 
 from orchestrator.cli import tiny_model
-from orchestrator.cli.tiny_model import CONTEXT_TOKENS, TinyModel, missing_packages, tiny_model_server
+from orchestrator.cli.tiny_model import CONCURRENT_CALLS, CONTEXT_TOKENS, TinyModel, missing_packages, tiny_model_server
 from orchestrator.errors import ConfigError, ProviderError
+from orchestrator.limits import Deadline
+from orchestrator.retry import with_retries
 from tests.contract.vendors import OPENAI, Interface, Vendor, request
 
 if TYPE_CHECKING:
@@ -69,12 +71,17 @@ async def test_reply_usage_and_finish_reason(make: Make) -> None:
     assert 0 < reply.usage.output_tokens <= 40
 
 
-async def test_a_second_call_tells_cached_tokens_apart(make: Make) -> None:
+async def test_repeated_calls_tell_cached_tokens_apart(make: Make) -> None:
     llm = make(max_tokens=2)
-    first = await llm.complete(request(QUESTION))
-    again = await llm.complete(request(QUESTION))
-    assert again.usage.input_tokens == first.usage.input_tokens
-    assert 0 < again.usage.cached_input_tokens <= again.usage.input_tokens
+    # The server has two slots, each with a cache of its own: of three calls at least one finds a warm one.
+    # It also closes kept connections now and then, so the calls go through the retry layer as the engine's do.
+    replies = [
+        await with_retries(lambda: llm.complete(request(QUESTION)), deadline=Deadline(60))
+        for _ in range(CONCURRENT_CALLS + 1)
+    ]
+    assert len({reply.usage.input_tokens for reply in replies}) == 1
+    assert all(reply.usage.cached_input_tokens <= reply.usage.input_tokens for reply in replies)
+    assert any(reply.usage.cached_input_tokens > 0 for reply in replies)
 
 
 async def test_a_reply_cut_at_max_tokens_says_so(make: Make) -> None:
@@ -122,8 +129,8 @@ async def test_two_calls_at_once(make: Make) -> None:
 
 async def test_a_call_is_cut_off_in_the_middle_and_the_next_one_works(make: Make) -> None:
     llm = make(max_tokens=1000)
-    with pytest.raises(ProviderError, match="longer than 20 bytes"):
-        await llm.complete(request("Count from one to one thousand.", max_reply_bytes=20))
+    with pytest.raises(ProviderError, match="longer than 1 bytes"):  # the model may choose to say little
+        await llm.complete(request(QUESTION, max_reply_bytes=1))
     assert (await make(max_tokens=2).complete(request(QUESTION))).usage.output_tokens > 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -24,6 +24,9 @@ from tests.contract.vendors import (
     sse,
     stream_response,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 class Recorder:
@@ -274,6 +277,40 @@ async def test_a_reply_of_exactly_the_limit_passes_and_one_byte_more_does_not(ve
     error = await failure(vendor.answering(body), max_reply_bytes=99)
     assert "longer than 99 bytes" in str(error)
     assert not error.retryable
+
+
+class WatchedStream(httpx2.AsyncByteStream):
+    """A body that knows whether it was closed and has more to give than anybody reads."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield self.body
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_a_stream_is_closed_before_its_error_is_raised(vendor: Vendor) -> None:
+    stream = WatchedStream(vendor.text_event("and on"))
+    response = httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
+    closed_at: list[bool] = []
+    try:
+        await vendor.over(lambda _: response).complete(request(max_reply_bytes=10))
+    except ProviderError:
+        closed_at.append(stream.closed)
+    assert closed_at == [True]
+
+
+async def test_bytes_without_text_are_cut_also_for_a_callers_client(vendor: Vendor) -> None:
+    stream = WatchedStream(b": " + b"x" * 1_000_000 + b"\n\n")
+    response = httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
+    llm = vendor.over(lambda _: response, max_tokens=1)
+    with pytest.raises(ProviderError, match="for one reply"):
+        await asyncio.wait_for(llm.complete(request(timeout_s=60)), 50)
 
 
 async def test_a_stream_without_its_end_is_an_error(vendor: Vendor) -> None:

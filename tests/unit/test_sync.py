@@ -131,7 +131,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_clean_up() -> None:
             await asyncio.Event().wait()
         finally:
             os.kill(os.getpid(), signal.SIGINT)
-            while not release.is_set():  # noqa: ASYNC110 - set by another thread
+            while not release.is_set():
                 await asyncio.sleep(0.01)
             left.set()
 
