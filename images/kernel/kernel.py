@@ -123,7 +123,8 @@ class BoxKernel(IPythonKernel):
         self.shell.end_cell()
         if reply["status"] == "ok" and self.scaffold.final is not None:
             self.send_comm({"kind": "answer"}, [repl.encode(self.scaffold.final)])
-        return self.shell.clip_reply(reply)
+        clipped: dict[str, Any] = self.shell.clip_reply(reply)
+        return clipped
 
     def finish_metadata(self, parent: Any, metadata: dict[str, Any], reply_content: Any) -> dict[str, Any]:
         """Tell the host the true sizes of what was clipped, and where an error was."""

@@ -177,7 +177,7 @@ class Scaffold:
         (result,) = self._host.query("query", [prompt], [data])
         if isinstance(result, Exception):
             raise result
-        return result
+        return str(result)
 
     def llm_query_batched(
         self, prompts: Any = None, data: Any = None, *, return_exceptions: bool = False, **aliases: Any

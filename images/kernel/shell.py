@@ -139,7 +139,7 @@ class BoxDisplayHook(ZMQShellDisplayHook):
 class BoxDisplayPublisher(DisplayPublisher):
     """`display()` writes plain text to stdout: pictures and HTML have no reader here."""
 
-    def publish(self, data: dict[str, Any], metadata: Any = None, **kwargs: Any) -> None:
+    def publish(self, data: Any, metadata: Any = None, source: Any = None, **kwargs: Any) -> None:
         print(data.get("text/plain", ""))
 
     def clear_output(self, wait: bool = False) -> None:
@@ -153,7 +153,7 @@ class BoxShell(ZMQInteractiveShell):
     """One namespace, no history, no colours."""
 
     displayhook_class = Type(BoxDisplayHook)
-    display_pub_class = Type(BoxDisplayPublisher)
+    display_pub_class: Any = Type(BoxDisplayPublisher)
     output_chars = 20_000
     system = ZMQInteractiveShell.system_raw  # `!program`: the stock one runs it in a terminal, with "\r\n"
     error_name = ""
@@ -196,10 +196,11 @@ class BoxShell(ZMQInteractiveShell):
     def facts(self) -> dict[str, int]:
         """Sizes before any cut, and the line of the cell that raised, or 0."""
         out, err = self._streams()
+        hook: Any = self.displayhook
         return {
             "stdout_chars": out.total_chars,
             "stderr_chars": err.total_chars,
-            "result_chars": self.displayhook.total_chars,
+            "result_chars": hook.total_chars,
             "error_line": self.error_line,
         }
 

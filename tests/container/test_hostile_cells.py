@@ -297,7 +297,8 @@ FORGERIES = {
 async def test_a_forged_message_kills_the_box(box: Box, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_module, "MAX_BYTES_PER_CELL", 64 << 20)  # a flood is the same, and shorter
     container = box.container
-    box.answer = never
+    if "batch" not in code:  # unanswered prompts are not read on, and then the box's own memory is what fills up
+        box.answer = never
     with pytest.raises(ProtocolViolation):
         await box.execute(FORGE + code + "\ntime.sleep(600)", CellLimits(wall_s=30, cpu_s=60))
     assert not box.alive

@@ -55,7 +55,7 @@ RECIPES: Final = {
         config=json.dumps({"runtimes": {"runsc": _RUNSC}}),
         command=_DOCKERD,
         socket="docker.sock",
-        cost="about 180 MB to download, 390 MB on disk, a minute",
+        cost="390 MB on disk, about a minute",
     ),
     "docker20": Recipe(
         packages=(),
@@ -72,7 +72,7 @@ RECIPES: Final = {
         command=("env", f"CONTAINERS_CONF_OVERRIDE={CONFIG}", *_PODMAN),
         socket="podman.sock",
         user=1000,
-        cost="about 120 MB to download, 340 MB on disk, half a minute",
+        cost="330 MB on disk, about half a minute",
     ),
 }
 """By name. ``docker20`` is the machine's own Docker, whatever its version is, with another data directory;

@@ -118,7 +118,8 @@ async def test_hostile_strings_are_asked_and_answered_unchanged(box: LocalBox, s
     strings = load_naughty_strings(shared_data)
     box.handler = mirror
     await box.load_value("context", strings)
-    code = "a = llm_query_batched(context, data=context)\nb = [llm_query(c, data=c) for c in context]\na == context, a == b"
+    await box.execute("batched = llm_query_batched(context, data=context)")
+    code = "(batched == context, [llm_query(c, data=c) for c in context] == context)"
     assert (await box.execute(code)).result.text == "(True, True)"
     assert [prompt for prompt, _ in box.prompts] == strings * 2
     assert max(map(len, strings)) < PROMPT_BYTES
