@@ -16,7 +16,7 @@ from sandbox.cell import CellResult, Clock
 from sandbox.clocks import CellClocks
 from sandbox.errors import BoxGone, ProtocolViolation
 from sandbox.link import Link
-from sandbox.messages import CONTROL, RELAY, SHELL
+from sandbox.messages import RELAY, SHELL
 from sandbox.open_cell import OpenCell
 from sandbox.spec import KernelSettings
 from sandbox.subcalls import QueryHandler, SubCalls
@@ -80,20 +80,17 @@ class Kernel:
         """Send ``<name>_request`` on the shell channel and wait for its reply. The caller bounds the time."""
         async with self._shell:
             self._count_anew()
-            return await self._ask(SHELL, name, content)
-
-    async def _ask(self, channel: int, name: str, content: dict[str, Any]) -> messages.Reply:
-        msg_id = encoding.new_id()
-        waiting = asyncio.get_running_loop().create_future()
-        self._requests[msg_id] = waiting
-        try:
-            await self._send(channel, f"{name}_request", content, msg_id)
-            reply: messages.Reply = await self._or_gone(waiting)
-        finally:
-            self._requests.pop(msg_id, None)
-        if reply.msg_type != f"{name}_reply":
-            raise self._violate(ProtocolViolation(f"{reply.msg_type} in answer to {name}_request"))
-        return reply
+            msg_id = encoding.new_id()
+            waiting = asyncio.get_running_loop().create_future()
+            self._requests[msg_id] = waiting
+            try:
+                await self._send(f"{name}_request", content, msg_id)
+                reply: messages.Reply = await self._or_gone(waiting)
+            finally:
+                self._requests.pop(msg_id, None)
+            if reply.msg_type != f"{name}_reply":
+                raise self._violate(ProtocolViolation(f"{reply.msg_type} in answer to {name}_request"))
+            return reply
 
     async def execute(self, code: str, clocks: CellClocks) -> CellResult:
         """Run one cell to its end, its clocks' end or the box's end.
@@ -129,7 +126,7 @@ class Kernel:
             "allow_stdin": False,
             "stop_on_error": False,
         }
-        await self._send(SHELL, "execute_request", content, msg_id)
+        await self._send("execute_request", content, msg_id)
 
     async def _until_ended(self, cell: OpenCell) -> Clock | None:
         """Wait for the cell; returns the clock that ran out first, if one did."""
@@ -154,16 +151,15 @@ class Kernel:
                     await self._or_gone(cell.progress.wait())
 
     async def interrupt(self) -> None:
-        """Send SIGINT to the running cell, if one runs. Returns when it was sent, so that it hits no later cell.
+        """Send SIGINT to the running cell, if one runs; the relay does so before it passes on what we send later.
 
-        The caller bounds the time: a cell that holds Python's lock delays it. A cell in a top-level await notices the
-        signal with the next message on shell.
+        A cell in a top-level await notices the signal with the next message on shell.
         """
-        await self._ask(CONTROL, "interrupt", {})
-        await self._send(SHELL, "kernel_info_request", {}, encoding.new_id())
+        await self._link.send(encoding.encode_frame(RELAY, [b"interrupt"]))
+        await self._send("kernel_info_request", {}, encoding.new_id())
 
-    async def _send(self, channel: int, msg_type: str, content: dict[str, Any], msg_id: str) -> None:
-        await self._link.send(encoding.encode_message(channel, msg_type, content, msg_id=msg_id))
+    async def _send(self, msg_type: str, content: dict[str, Any], msg_id: str) -> None:
+        await self._link.send(encoding.encode_message(SHELL, msg_type, content, msg_id=msg_id))
 
     async def _or_gone(self, awaitable: Awaitable[_T]) -> _T:
         """Wait for it, or raise when the box ends first."""
@@ -248,8 +244,6 @@ class Kernel:
             if not waiting.done():
                 waiting.set_result(reply)
             return
-        if reply.msg_type == "interrupt_reply":
-            return  # it came after we had stopped waiting
         cell = self._cell_of(reply.parent_id)
         if cell is None or cell.reply is not None or reply.msg_type != "execute_reply":
             raise ProtocolViolation(f"{reply.msg_type} to no open request")

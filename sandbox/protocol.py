@@ -262,7 +262,6 @@ _REPLIES: Final = frozenset(
         "airlock_load_reply",
         "airlock_value_reply",
         "kernel_info_reply",
-        "interrupt_reply",
     }
 )
 

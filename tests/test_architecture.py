@@ -123,7 +123,11 @@ def test_the_tree_obeys() -> None:
         ("sandbox/new.py", "import openai.types", "sandbox imports openai"),
         ("sandbox/new.py", "import shell", "sandbox imports shell"),
         ("sandbox/link.py", "import msgspec", "imports msgspec, but sandbox/protocol.py alone decodes"),
-        ("sandbox/encoding.py", "import struct\nstruct.unpack('>I', b'')", "calls unpack(), but sandbox/protocol.py alone decodes"),
+        (
+            "sandbox/encoding.py",
+            "import struct\nstruct.unpack('>I', b'')",
+            "calls unpack(), but sandbox/protocol.py alone decodes",
+        ),
         ("sandbox/new.py", "import pickle", "imports pickle, but sandbox/protocol.py alone decodes"),
         ("sandbox/new.py", "import json\njson.loads('1')", "calls loads(), but sandbox/protocol.py alone decodes"),
         ("sandbox/new.py", "exec('1')", "calls exec(), but sandbox/protocol.py alone decodes"),

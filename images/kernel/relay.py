@@ -5,11 +5,13 @@ kernel sends goes to the host. The relay decides nothing, holds no secret, never
 ends: that is what removes the box when the host process is killed.
 
 A frame is ``u32 length | u8 channel | parts``, a part is ``u32 length | bytes``, big-endian; the first length counts
-all that follows it. Channel 0 is the relay's own (JSON, one part): it stays silent until the host has said hello.
+all that follows it. Channel 0 is the relay's own: the host says hello, before which the relay stays silent, and
+later interrupt; the relay says hello and how the kernel ended (JSON, one part).
 
 A cell shares our uid and will attack us: it may send every signal, flood every socket and fill every pipe.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -24,6 +26,7 @@ MAX_INBOUND_BYTES = 64 << 20  # the host is trusted, its bugs are not
 MAX_PENDING_BYTES = 4 << 20  # above this we stop reading from the kernel, whose queues then grow in its own memory
 READ_BYTES = 1 << 20
 PR_SET_DUMPABLE = 4
+INTERRUPT = b"interrupt"
 
 
 def main() -> None:
@@ -160,11 +163,20 @@ class Relay:
             self.to_kernel(frame[0], split_parts(frame))
 
     def to_kernel(self, channel: int, parts: list[bytes]) -> None:
-        if channel == RELAY:
+        if channel == RELAY and parts == [INTERRUPT]:
+            self.interrupt()
+        elif channel == RELAY:
             self.greeted = True
-            self.to_host(RELAY, [json.dumps({"event": "hello", "kernel_pid": self.kernel_pid}).encode()])
+            self.to_host(RELAY, [json.dumps({"event": "hello"}).encode()])
         elif channel in (SHELL, CONTROL) and channel in self.sockets:
             self.sockets[channel].send_multipart(parts, zmq.NOBLOCK)
+
+    def interrupt(self) -> None:
+        """SIGINT to the kernel and its children. From here, because a cell in C code that holds Python's lock keeps the
+        kernel's own control thread from it; before any later message of the host, so that it hits no later cell.
+        """
+        with contextlib.suppress(OSError):
+            os.killpg(self.kernel_pid, signal.SIGINT)
 
     def read_kernel(self, channel: int, socket: zmq.Socket) -> None:
         while len(self.outbound) < MAX_PENDING_BYTES:

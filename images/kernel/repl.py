@@ -8,7 +8,7 @@ import json
 import os
 import queue
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 MESSAGE_BYTES = 4 << 20  # a batch is packed into messages of at most this size, where no single prompt is larger
@@ -49,6 +49,22 @@ class BatchError(SubCallError):
 
 
 ERRORS = {kind.__name__: kind for kind in (SubCallError, LimitExceeded, PromptTooLarge, ProviderError, NoCellRunning)}
+
+
+class Answer(str):
+    """A sub-model's answer: a str that can also be awaited, since models write `await llm_query(...)`."""
+
+    def __await__(self) -> Generator[None, None, str]:
+        yield from ()
+        return str(self)
+
+
+class Answers(list[Any]):
+    """Answers of a batch; likewise."""
+
+    def __await__(self) -> Generator[None, None, list[Any]]:
+        yield from ()
+        return self
 
 
 class Host:
@@ -177,7 +193,7 @@ class Scaffold:
         (result,) = self._host.query("query", [prompt], [data])
         if isinstance(result, Exception):
             raise result
-        return str(result)
+        return Answer(result)
 
     def llm_query_batched(
         self, prompts: Any = None, data: Any = None, *, return_exceptions: bool = False, **aliases: Any
@@ -210,7 +226,7 @@ class Scaffold:
         if failed and not return_exceptions:
             summary = f"{len(failed)} of {len(results)} sub-calls failed; the first: {failed[0]} (the rest: .results)"
             raise BatchError(summary, results)
-        return results
+        return Answers(results)
 
     def declare_labels(self, *labels: Any) -> None:
         """Say which labels `report` may use. The host reads them, as literals, from the code; nothing is called."""

@@ -12,8 +12,8 @@ from orchestrator.cli.messages import UsageError, say
 from orchestrator.trace import verify_trace
 
 DESCRIPTION: Final = (
-    "Checks the chain of digests in a trace: an edited, removed, added or moved line shows. A cut at the end, or a file "
-    "written anew, shows only against the head that `airlock ask` reported at the end of the run."
+    "Checks the chain of digests in a trace: an edited, removed, added or moved line shows. A cut at the end, or a "
+    "file written anew, shows only against the head that `airlock ask` reported at the end of the run."
 )
 EPILOG: Final = "exit codes: 0 sound as far as could be told, 1 changed, 2 bad usage\n"
 _DIGEST_CHARS: Final = 64

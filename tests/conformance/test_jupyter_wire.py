@@ -57,7 +57,7 @@ def read(
     [
         (SHELL, "execute_request", {"code": "print('é\u2028')", "silent": False, "user_expressions": {}}),
         (SHELL, "kernel_info_request", {}),
-        (CONTROL, "interrupt_request", {}),
+        (CONTROL, "comm_msg", {"comm_id": "c", "data": {"id": "i", "results": []}}),
         (SHELL, "airlock_value_request", {"name": "x", "form": "json", "max_bytes": 5}),
     ],
 )
@@ -123,7 +123,6 @@ def test_we_read_what_jupyter_writes(
         (SHELL, "airlock_setup_reply"),
         (SHELL, "airlock_load_reply"),
         (SHELL, "airlock_value_reply"),
-        (CONTROL, "interrupt_reply"),
     ],
 )
 def test_we_read_jupyters_replies(session: Session, channel: int, msg_type: str) -> None:

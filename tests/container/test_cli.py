@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.exits import ExitCode
+from orchestrator.trace import verify_trace
 from sandbox.reaper import owner_label
 from tests.conftest import REPOSITORY
 from tests.runs import boxes_left, boxes_of
@@ -60,9 +61,11 @@ def only_trace(desk: Path) -> list[dict[str, Any]]:
 def test_the_answer_alone_goes_to_stdout_and_the_run_to_stderr(desk: Path) -> None:
     done = ask(TWICE)
     assert (done.returncode, done.stdout) == (ExitCode.ANSWERED, b"quartz\n")
-    *_, last = done.stderr.decode().splitlines()
-    assert last.startswith("airlock: answered: 2 turns, 1 sub-call, ")
-    assert last.endswith(str(next((desk / "state" / "traces").iterdir())))
+    *_, summary, head = done.stderr.decode().splitlines()
+    trace = next((desk / "state" / "traces").iterdir())
+    assert summary.startswith("airlock: answered: 2 turns, 1 sub-call, ")
+    assert summary.endswith(str(trace))
+    assert head == f"airlock: trace head {verify_trace(trace).head}"
     assert SECRET not in done.stderr.decode()
     assert list((desk / "state" / "store").iterdir()) == []
 

@@ -293,3 +293,17 @@ async def test_more_prompts_than_the_host_holds_at_once_are_read_by_and_by(fresh
     code = "r = llm_query_batched([''] * 30_000); len(r)"
     assert (await fresh_box.execute(code)).result.text == "30000"
     assert most <= 10_000
+
+
+async def test_an_answer_can_be_awaited_since_models_write_it(box: LocalBox) -> None:
+    code = (
+        "import asyncio, json\n"
+        "one = await llm_query('a')\n"
+        "many = await asyncio.gather(*[llm_query(str(n)) for n in range(3)])\n"
+        "batch = await llm_query_batched(['x', 'y'])\n"
+        "print(json.dumps([one, many, batch]), type(one) is str, llm_query('a') == one)"
+    )
+    plain = await box.printed(
+        "print([llm_query('a'), [llm_query(str(n)) for n in range(3)], llm_query_batched(['x', 'y'])])"
+    )
+    assert await box.printed(code) == plain.strip().replace("'", '"') + " True True\n"

@@ -49,8 +49,19 @@ def test_numbers_booleans_and_declared_labels_are_shown(vocabulary: Vocabulary) 
 
 @pytest.mark.parametrize(
     "value",
-    ["toast", ["toast"], {"toast": 1}, {"spam": "toast"}, 10**15, -(10**15), [10**30], float("nan"), float("inf"), 1e300]
-    + [list(range(MAX_VALUES))],
+    [
+        "toast",
+        ["toast"],
+        {"toast": 1},
+        {"spam": "toast"},
+        10**15,
+        -(10**15),
+        [10**30],
+        float("nan"),
+        float("inf"),
+        1e300,
+        list(range(MAX_VALUES)),
+    ],
 )
 def test_all_else_is_withheld_and_not_named(vocabulary: Vocabulary, value: Any) -> None:
     (line,) = shown(vocabulary, count=value)
