@@ -22,9 +22,16 @@ from sandbox.engine import LABEL, Engine
 
 SLEEP = "import time; print('in the cell'); time.sleep(120)"
 SIGNALS = """
-import os, signal, time
+import contextlib, os, signal, time
 for number in sorted(signal.valid_signals() - {{signal.SIGTERM, signal.SIGKILL, {spared}}}):
-    os.kill(1, number)
+    with contextlib.suppress(OSError):
+        os.kill(1, number)
+time.sleep(120)
+"""
+STOP = """
+import contextlib, os, signal, time
+with contextlib.suppress(OSError):
+    os.kill(1, signal.SIGSTOP)
 time.sleep(120)
 """
 CELLS = {
@@ -32,8 +39,8 @@ CELLS = {
     ("sleep", "gvisor"): SLEEP,
     ("signals", "container"): SIGNALS.format(spared="0"),
     ("signals", "gvisor"): SIGNALS.format(spared="signal.SIGSTOP"),
-    ("stop", "gvisor"): "import os, signal, time; os.kill(1, signal.SIGSTOP); time.sleep(120)",
-    ("stop", "container"): "import os, signal, time; os.kill(1, signal.SIGSTOP); time.sleep(120)",
+    ("stop", "gvisor"): STOP,
+    ("stop", "container"): STOP,
 }
 VICTIM = """
 import asyncio, sys
