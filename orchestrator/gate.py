@@ -92,6 +92,7 @@ class Gate:
             return SubCallFailure("ProviderError", _for_the_cell(error))
         except asyncio.CancelledError:
             call.failed("Cancelled", "the run did not wait for its answer")
+            call.shorten()
             raise
         finally:
             call.wall_s = time.monotonic() - started

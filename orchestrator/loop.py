@@ -20,6 +20,8 @@ from orchestrator.result import Cell, StopReason, Turn
 from orchestrator.typed import Vocabulary, render_typed
 from sandbox.cell import CellResult
 
+MAX_CELLS_PER_TURN: Final = 16
+"""Cells of one reply that run; the root is told when there were more. Bounds what one reply can make the host keep."""
 MAX_SILENT_TURNS: Final = 3
 """Replies in a row with neither code nor answer after which the run ends as `no_progress`."""
 
@@ -106,7 +108,7 @@ class Loop:
             silent_turns = 0 if ran.views or parsed.final else silent_turns + 1
             if silent_turns == MAX_SILENT_TURNS:
                 return Outcome(self.partial, StopReason.NO_PROGRESS)
-            self._tell_root(ran, remark or (None if ran.views else _nudge(reply, parsed)))
+            self._tell_root(ran, remark or _remark(reply, parsed, ran))
         return Outcome(self.partial, StopReason.TURN_LIMIT)
 
     async def _ask_root(self) -> tuple[ModelReply, Turn]:
@@ -127,7 +129,7 @@ class Loop:
     async def _run_cells(self, turn: Turn, parsed: ParsedReply) -> CellsRun:
         """Run the cells in order. The first that fails or answers is the last: the others were written before it."""
         ran = CellsRun()
-        for code in parsed.cells:
+        for code in parsed.cells[:MAX_CELLS_PER_TURN]:
             cell = self._recorder.cell_starts(turn, code)
             if self._quarantine is not None:
                 self._quarantine.learn(code)
@@ -193,6 +195,14 @@ class Loop:
             tokens=self._ledger.tokens_left,
             sub_calls=self._ledger.sub_calls_left if self._gate.allows_sub_calls else None,
         )
+
+
+def _remark(reply: ModelReply, parsed: ParsedReply, ran: CellsRun) -> str | None:
+    """What the host says of a reply beside its cells' outputs."""
+    if not ran.views:
+        return _nudge(reply, parsed)
+    left_out = len(parsed.cells) - len(ran.views)
+    return f"{left_out} more code blocks of your reply were not run." if left_out else None
 
 
 def _nudge(reply: ModelReply, parsed: ParsedReply) -> str:

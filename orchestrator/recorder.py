@@ -16,7 +16,6 @@ Listener = Callable[[TraceEvent], None]
 """Is called with each event, on the event loop: be quick, raise nothing."""
 
 MAX_REFUSALS_KEPT = 100
-MAX_REFUSED_PROMPT_CHARS = 200
 
 
 class Recorder:
@@ -83,8 +82,7 @@ class Recorder:
         """A sub-call was refused. A cell can ask without end, so few are kept, and little of each."""
         self._refused += 1
         if self._refused <= MAX_REFUSALS_KEPT:
-            call.prompt = call.prompt[:MAX_REFUSED_PROMPT_CHARS]
-            call.data = None
+            call.shorten()
             self.sub_call(call)
 
     def box_lost(self, turn: Turn, because: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,8 @@ _UNSAFE = re.compile(
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"
 )
+_FRAME_KEY = secrets.token_bytes(16)
+"""Of this process: nobody outside can compute a frame's mark, however well an output can be foreseen."""
 _NEWLINE_OR_TAB = re.compile("[\n\t]")
 
 _OUTCOMES: Final[dict[CellStatus, str]] = {
@@ -106,13 +109,14 @@ def render_observation(cells: Sequence[CellView], max_chars: int = 20_000) -> st
 
 
 def plain_output(cell: CellResult, max_chars: int = 20_000) -> str:
-    """What a cell showed, without frames: stdout, stderr and the last value, each cut to `max_chars`.
+    """What a cell showed, without frames: stdout, stderr and the last value, together cut to `max_chars`.
 
     Raises:
         ConfigError: `max_chars` is below 1.
     """
     texts = [text for text in (cell.stdout, cell.stderr, cell.result) if text]
-    return "\n".join(truncate_output(text.text, max_chars, true_length=text.true_chars).rstrip("\n") for text in texts)
+    cut = (truncate_output(text.text, max_chars, true_length=text.true_chars).rstrip("\n") for text in texts)
+    return truncate_output("\n".join(cut), max_chars)
 
 
 def _sections(cell: CellResult) -> list[tuple[str, Text]]:
@@ -143,11 +147,11 @@ def _frame(name: str, output: Text, share: int, boundary: str) -> str:
 
 
 def _boundary(outputs: Sequence[Text]) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.blake2b(key=_FRAME_KEY, digest_size=6)
     for output in outputs:
         digest.update(output.text.encode("utf-8", "surrogatepass"))
         digest.update(b"\xff")  # in no UTF-8 text, so outputs can't be shifted into each other
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()
 
 
 def _share(sizes: Sequence[int], budget: int) -> list[int]:

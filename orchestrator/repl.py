@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -81,7 +82,7 @@ class Repl:
         )
         with _our_errors():
             host = await shared_host(progress)
-            stored = host.store.put(context)
+            stored = await asyncio.to_thread(host.store.put, context)
             try:
                 sandbox = await Sandbox.start(
                     spec, engine=host.engine, store=host.store, image=host.image, settings=settings, handler=handler

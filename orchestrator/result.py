@@ -12,6 +12,8 @@ from typing import Any
 from orchestrator.limits import Usage
 from orchestrator.providers.base import ModelReply, TokenUsage
 
+MAX_SHORT_PROMPT_CHARS = 200
+
 
 class StopReason(StrEnum):
     """Why a run ended. The first is success; limits return a partial answer; the last four raise."""
@@ -56,6 +58,11 @@ class SubCall:
         self.reply = reply.text
         self.usage = reply.usage
 
+    def shorten(self) -> None:
+        """Keep little of a call that never reached a model: a cell can make any number of them."""
+        self.prompt = self.prompt[:MAX_SHORT_PROMPT_CHARS]
+        self.data = None
+
     def failed(self, kind: str, message: str) -> None:
         """Take over why it was not answered."""
         self.error_kind = kind
@@ -68,7 +75,7 @@ class Cell:
 
     Attributes:
         code: What ran.
-        output: What it showed: stdout, stderr and the last value, each cut to ``max_output_chars``.
+        output: What it showed: stdout, stderr and the last value, together cut to ``max_output_chars``.
         status: ``ok``, ``error``, ``interrupted`` (a clock ran out) or ``lost`` (the box is gone).
         error: ``Name: text`` of the exception, or None.
         wall_s: Seconds it took.

@@ -1,4 +1,4 @@
-"""Quarantine (``observe="typed"``): no free text from the box reaches the root.
+"""Quarantine (``observe="typed"``): no text from the box reaches the root.
 
 The root sees how each cell ended, an error's type and line from a fixed list, and the values that its code reported
 with ``report(name=value)`` and that pass `check_report` here: booleans, numbers, labels, and flat lists and dicts of
@@ -6,9 +6,10 @@ them. A label is a string that the root itself has written before, as a literal 
 in code of its own: the host reads it from the root's reply, never from the box. Names of reported values must be
 identifiers of the root's code for the same reason.
 
-What this gives: an injection in the document can't talk to the model that writes the code. What it does not give:
-values can still be wrong, a sub-model that reads the text can still be talked into a wrong label, and numbers carry
-information (which is their purpose): see `MAX_DIGITS` and `MAX_VALUES` for how much.
+What this gives: an injection in the document can't talk to the model that writes the code in words. What it does not
+give: values can still be wrong, a sub-model that reads the text can still be talked into a wrong label, and numbers can
+encode text, at most `MAX_VALUES` of `MAX_DIGITS` digits a turn, if the root's own code reports such numbers or a cell
+has been talked into forging them.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from sandbox.cell import CellResult
 
 MAX_DIGITS: Final = 15
 """Digits of a reported integer: more than any count or length needs, too few for a sentence in code points."""
-MAX_VALUES: Final = 200
+MAX_VALUES: Final = 50
 """Values a turn may report, list items and dict entries included."""
 MAX_LABELS: Final = 200
+MAX_LEARNED_CHARS: Final = 64 * 1024
 MAX_LABEL_CHARS: Final = 40
 
 ERROR_TYPES: Final = frozenset(
@@ -47,6 +49,8 @@ class Vocabulary:
 
     def learn(self, code: str) -> None:
         """Take over the labels and identifiers of a cell. Only ever give it code that the root wrote."""
+        if len(code) > MAX_LEARNED_CHARS:
+            return  # parsing takes time and memory, and what is not learned is withheld
         try:
             tree = ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):

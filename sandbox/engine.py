@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -25,6 +26,9 @@ from sandbox.errors import BoxStartError, EngineUnavailable
 from sandbox.inputs import images_dir
 from sandbox.runtimes import GVISOR, Runtime, runtime_for
 from sandbox.spec import BOX_USER, CONTEXT_DIR, RUN_DIR, SandboxSpec
+
+REMOVE_TRIES: Final = 6  # 3 s: a removal that is in progress answers with an error until it is done
+_log = logging.getLogger(__name__)
 
 LABEL: Final = "rlm-airlock"
 """Every container of ours has it; its value is the owner. ``rlm-airlock.expires`` is a Unix time in seconds."""
@@ -173,9 +177,20 @@ class Engine:
         return await asyncio.to_thread(audit_live, evidence)
 
     async def remove(self, container: str) -> None:
-        """Kill and remove; returns when it is gone, also where it has gone by itself."""
-        with contextlib.suppress(docker.errors.APIError, requests.RequestException):
-            await asyncio.to_thread(self._api.remove_container, container, v=True, force=True)
+        """Kill and remove; returns when it is gone, also where it has gone by itself.
+
+        An engine that can't do it in `REMOVE_TRIES` is reported in the log; the box's expiry and the reaper follow.
+        """
+        for attempt in range(REMOVE_TRIES):
+            try:
+                await asyncio.to_thread(self._api.remove_container, container, v=True, force=True)
+                return
+            except docker.errors.NotFound:
+                return
+            except (docker.errors.APIError, requests.RequestException) as error:
+                said = _say(error)
+            await asyncio.sleep(0.05 * 2**attempt)
+        _log.error("box %s could not be removed: %s", container[:12], said)
 
     async def cpu_s(self, container: str) -> float | None:
         """CPU seconds of all its processes so far, from the engine's cgroup reading; None where it has none."""

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 INTERRUPT_GRACE_S: Final = 2.0
 MAX_MESSAGES_PER_CELL: Final = 200_000
 MAX_BYTES_PER_CELL: Final = 512 << 20
-MAX_REPORTS_PER_CELL: Final = 200
+MAX_REPORTED_PER_CELL: Final = 400
 _YIELD_EVERY: Final = 64
 """Messages after which the reader of a busy box lets the other runs of this process go on."""
 
@@ -251,8 +251,12 @@ class Kernel:
         cell.progress.set()
 
     def _on_report(self, report: messages.Report) -> None:
-        """A thread's late report is dropped like its output; too many of one cell are, too."""
-        if self._cell is not None and len(self._cell.reports) < MAX_REPORTS_PER_CELL:
+        """Dropped are a thread's late report, like its output, and whatever is more than a root may be shown."""
+        if self._cell is None or "report" not in self._settings.functions:
+            return
+        size = sum(1 + (len(value) if isinstance(value, list | dict) else 0) for value in report.values.values())
+        if self._cell.reported + size <= MAX_REPORTED_PER_CELL:
+            self._cell.reported += size
             self._cell.reports.append(report.values)
 
     def _on_answer(self, answer: messages.Answer) -> None:

@@ -24,6 +24,7 @@ class OpenCell:
     idle: bool = False
     answer: str | None = None
     reports: list[dict[str, Any]] = field(default_factory=list)
+    reported: int = 0
     stopping: bool = False
     progress: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -61,7 +61,11 @@ def ask(options: argparse.Namespace) -> ExitCode:
         limits=limits,
         sandbox=SandboxSpec(isolation=options.isolation),
     )
+    if options.audit_anchor is not None:
+        _write_anchor(options.audit_anchor, "")  # now, before anything is spent
     context = _documents(files)
+    if not context:
+        raise ContextError("the document is empty")
     trace = TraceFile(state_dir() / "traces", keep_text=options.keep)
     progress = None if options.quiet or sys.stderr is None else ProgressPrinter(sys.stderr, trace=trace.path)
     listeners: list[Listener] = [trace, progress] if progress else [trace]
@@ -86,10 +90,14 @@ def _report_head(trace: TraceFile, anchor_file: str | None, *, quiet: bool) -> N
     if not quiet:
         say(f"trace head {trace.head}")
     if anchor_file is not None:
-        try:
-            Path(anchor_file).write_text(trace.head + "\n", encoding="ascii")
-        except OSError as error:
-            say(f"--audit-anchor: {anchor_file!r} can't be written: {error.strerror}")
+        _write_anchor(anchor_file, trace.head + "\n")
+
+
+def _write_anchor(file: str, text: str) -> None:
+    try:
+        Path(file).write_text(text, encoding="ascii")
+    except OSError as error:
+        raise UsageError(f"--audit-anchor: {file!r} can't be written: {error.strerror}") from None
 
 
 # --------------------------------------------------------------------------------------------------- what was asked for
@@ -126,9 +134,19 @@ def _models(options: argparse.Namespace) -> tuple[Provider, Provider | None]:
     if options.sub_model is None and options.sub_base_url is None:
         return root, None
     sub_spec = options.sub_model or spec
-    same_vendor = sub_spec.partition(":")[0] == spec.partition(":")[0]
-    base_url = options.sub_base_url or (options.base_url if same_vendor else None)
-    return root, provider_from_spec(sub_spec, base_url=base_url)
+    return root, provider_from_spec(sub_spec, base_url=_sub_base_url(options, spec, sub_spec))
+
+
+def _sub_base_url(options: argparse.Namespace, spec: str, sub_spec: str) -> str | None:
+    """Whoever names a server of their own means that no text goes to a vendor: no address is left to a default then."""
+    own: str | None = options.sub_base_url
+    given: str | None = options.base_url
+    root_vendor, sub_vendor = spec.partition(":")[0], sub_spec.partition(":")[0]
+    if own or not given or sub_vendor == "scripted":
+        return own
+    if root_vendor not in (sub_vendor, "scripted"):
+        raise UsageError(f"--base-url is the {root_vendor} model's; name the {sub_vendor} model's: --sub-base-url")
+    return given
 
 
 def _documents(files: list[str]) -> str | dict[str, str]:

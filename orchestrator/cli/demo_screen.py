@@ -77,7 +77,7 @@ class DemoScreen:
         """What to type next."""
         self._title("Next: your own document")
         self._line(("  export OPENAI_API_KEY=...", ""))
-        self._line(('  airlock ask report.txt "your question" --model openai:gpt-5.4-mini', ""))
+        self._line(('  .venv/bin/airlock ask report.txt "your question" --model openai:gpt-5.4-mini', ""))
         self._line()
 
     def _title(self, text: str) -> None:

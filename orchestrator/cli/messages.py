@@ -11,10 +11,13 @@ class UsageError(Exception):
 
 
 def say(line: str) -> None:
-    """One line to stderr, for a person. What a stranger may have written in it is escaped."""
+    """One line to stderr, for a person. What a stranger may have written in it is escaped.
+
+    Further lines are indented, so that none of them looks like one of ours.
+    """
     from orchestrator.rendering import escape_terminal
 
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"airlock: {escape_terminal(line)}\n")
+            sys.stderr.write("airlock: " + escape_terminal(line).replace("\n", "\n  ") + "\n")
             sys.stderr.flush()

@@ -50,7 +50,7 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
     add("--model", metavar="SPEC", help="openai:NAME, anthropic:NAME or scripted:FILE.py (default: $AIRLOCK_MODEL)")
     add("--sub-model", metavar="SPEC", help="the model that answers sub-questions (default: the same)")
     add("--base-url", metavar="URL", help="address of a compatible server (Ollama: http://127.0.0.1:11434/v1)")
-    add("--sub-base-url", metavar="URL", help="the sub-model's (default: --base-url, where both are of one vendor)")
+    add("--sub-base-url", metavar="URL", help="the sub-model's (default: --base-url, which then serves both)")
     add("--prompt-mode", choices=("standard", "conservative", "no_subcalls"), default="standard")
     add(
         "--observe",

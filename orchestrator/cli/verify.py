@@ -40,7 +40,9 @@ def verify(options: argparse.Namespace) -> ExitCode:
         say(f"changed: {verdict.problem}")
         return ExitCode.INTERNAL
     sys.stdout.write(f"{verdict.head}\n")
-    say(f"{verdict.lines} lines follow each other" + ("" if verdict.ended else "; the run's end is missing"))
+    say("unchanged: all lines follow each other" + (", and the last one is the anchor's" if anchor else ""))
+    if not verdict.ended:
+        say("the run's end is missing: the run was killed, or the trace was cut")
     if anchor is None:
         say("without --anchor it can't be told whether the end was cut off or the whole file written anew")
     return ExitCode.ANSWERED

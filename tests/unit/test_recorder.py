@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from orchestrator.limits import Usage
 from orchestrator.providers.base import ModelReply, TokenUsage
-from orchestrator.recorder import MAX_REFUSALS_KEPT, MAX_REFUSED_PROMPT_CHARS, Recorder
-from orchestrator.result import StopReason, SubCall
+from orchestrator.recorder import MAX_REFUSALS_KEPT, Recorder
+from orchestrator.result import MAX_SHORT_PROMPT_CHARS, StopReason, SubCall
 from orchestrator.trace import TraceEvent
 
 REPLY = ModelReply(text="the reply", usage=TokenUsage(input_tokens=3, output_tokens=2))
@@ -81,5 +81,5 @@ def test_a_cell_that_asks_without_end_fills_no_memory() -> None:
     for _ in range(MAX_REFUSALS_KEPT + 50):
         recorder.refused(SubCall(model="m", prompt="p" * 1000, data="d" * 1000, error_kind="LimitExceeded", error="no"))
     assert len(recorder.outside_calls) == len(heard) == MAX_REFUSALS_KEPT
-    assert {len(refused.prompt) for refused in recorder.outside_calls} == {MAX_REFUSED_PROMPT_CHARS}
+    assert {len(refused.prompt) for refused in recorder.outside_calls} == {MAX_SHORT_PROMPT_CHARS}
     assert {refused.data for refused in recorder.outside_calls} == {None}
