@@ -255,7 +255,7 @@ class Kernel:
         if self._cell is None or "report" not in self._settings.functions:
             return
         size = sum(1 + (len(value) if isinstance(value, list | dict) else 0) for value in report.values.values())
-        if self._cell.reported + size <= MAX_REPORTED_PER_CELL:
+        if 0 < size <= MAX_REPORTED_PER_CELL - self._cell.reported:
             self._cell.reported += size
             self._cell.reports.append(report.values)
 

@@ -30,6 +30,6 @@ except OSError as error:
 
 @pytest.mark.parametrize("code", SLOWING.values(), ids=SLOWING.keys())
 async def test_a_cell_can_not_slow_pid_one_down(box: Box, code: str) -> None:
-    """Without the profile all but the limits succeed: the same uid is enough."""
+    """The same uid would be enough: what refuses is the profile, which lets these calls name their caller alone."""
     result = await box.execute(TRY.format(code=code))
     assert result.stdout.text == "1\n", result
