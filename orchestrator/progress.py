@@ -2,7 +2,7 @@
 
 On a terminal the run scrolls by, shortened, above one live line. Elsewhere (a pipe, a log) there is one plain line an
 event, with sizes and no text that the document may have written. Whatever comes from a model, a document or the box
-is escaped and cut before it is shown.
+is escaped and cut before it is shown. Where nothing happens for 10 s, a line says what is waited for.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class ProgressPrinter:
         self._tally = _Tally()
         self._question = ""
         prefix = "" if self._show_text else "airlock: "
-        self._screen: Screen = TerminalScreen(stream, self._tally.status) if terminal else PlainScreen(stream, prefix)
+        status = self._tally.status
+        self._screen: Screen = TerminalScreen(stream, status) if terminal else PlainScreen(stream, prefix, status)
 
     def __call__(self, event: TraceEvent) -> None:
         """Show one event."""
@@ -71,18 +72,16 @@ class ProgressPrinter:
     def _lines(self, event: TraceEvent) -> Iterator[Line]:
         facts, texts = event.facts, event.texts
         match event.kind:
-            case "run_start":
-                yield from _run_start(facts)
+            case "run_start" | "box" | "policy":
+                yield from _HOSTS_OWN[event.kind](facts)
             case "setup":
                 yield ((f"  {_one_line(str(facts['doing']), 2_000)}", "dim"),)
-            case "box":
-                yield from _box(facts)
             case "turn":
                 yield from self._turn(facts, texts.get("response", ""))
             case "cell_start" if self._show_text:
                 self._question = ""
                 yield from _block(facts["code"], CODE_LINES, first="  │ ", style="cyan")
-            case "sub_call" if self._show_text and self._tally.calls_of_cell <= SUB_CALLS_SHOWN:
+            case "sub_call" | "refusal" if self._show_text and self._tally.calls_of_cell <= SUB_CALLS_SHOWN:
                 yield from self._sub_call(facts, texts)
             case "cell":
                 yield from self._cell(facts, texts)
@@ -164,6 +163,16 @@ def _box(facts: dict[str, Any]) -> Iterator[Line]:
     yield ((f"box started: {where}, audit: {_count(facts['held'], 'control')} held{unsure}", "dim"),)
 
 
+def _policy(facts: dict[str, Any]) -> Iterator[Line]:
+    done = {"redact": f"redacted {_count(facts['count'], 'place')}", "refuse": "refused", "report": "reports"}
+    what = {"on_request": "a request", "on_reply": "a reply", "on_answer": "the answer"}[facts["hook"]]
+    said = f"policy {facts['policy']}: {done[facts['action']]}, {what}: {facts['reason']}"
+    yield ((f"  {_one_line(said, 300)}", "yellow"),)
+
+
+_HOSTS_OWN: Final = {"run_start": _run_start, "box": _box, "policy": _policy}
+
+
 def _block(text: str, most: int, *, first: str, style: str = "") -> Iterator[Line]:
     """A text of several lines: its head and its tail, and how many are left out between."""
     lines = escape_terminal(strip_colours(text[:_READ_CHARS])).rstrip("\n").expandtabs(4).split("\n")
@@ -217,7 +226,7 @@ class _Tally:
                 self.calls_of_cell = 0
                 self._failures.clear()
                 self._now(f"running cell {facts['cell']}")
-            case "sub_call":
+            case "sub_call" | "refusal":
                 self._sub_calls += 1
                 self.calls_of_cell += 1
                 self._failures.update([facts["error_kind"]] if facts["error_kind"] else [])

@@ -36,9 +36,14 @@ class ControlMissing(SandboxError):
     """
 
     def __init__(self, audit: Audit) -> None:
+        from sandbox.audit.advice import advice_for
+
         listed = "; ".join(str(finding) for finding in audit.missing[:3])
         more = f"; and {len(audit.missing) - 3} more" if len(audit.missing) > 3 else ""
-        super().__init__(f"the engine gave a box without what locks it: {listed}{more}. 'airlock doctor' shows all")
+        super().__init__(
+            f"the engine gave a box without what locks it, so nothing was run in it: {listed}{more}. "
+            f"{advice_for(audit.missing[0].setting)}. 'airlock doctor' shows all"
+        )
         self.audit = audit
 
 

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import dataclasses
 import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sandbox.build_dir import PREFIX as BUILD_PREFIX
+from sandbox.build_dir import temp_dir
 from sandbox.engine import Engine, connect
 from sandbox.image import ensure_image
+from sandbox.owned_dir import remove_orphans
+from sandbox.spec import SandboxSpec
 from sandbox.store import Store, state_dir
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """An engine that answers, the ID of the box's image on it, and a store."""
+    """An engine that answers, the ID of the kernel's image on it, and a store."""
 
     engine: Engine
     image: str
     store: Store
+
+    async def image_for(self, spec: SandboxSpec, progress: Callable[[str], None]) -> str:
+        """ID of the image that a box of this spec runs; another one than the kernel's is built where it is missing.
+
+        Args:
+            spec: Its `image` is looked at.
+            progress: As for `shared_host`.
+
+        Raises:
+            EngineUnavailable, ImageError: See `ensure_image`.
+        """
+        if spec.image == "kernel":
+            return self.image
+        if spec.image == "data":
+            return await asyncio.to_thread(ensure_image, progress, name="data")
+        return spec.image
 
 
 _hosts: dict[tuple[str, str], Host] = {}
@@ -42,10 +63,16 @@ async def shared_host(progress: Callable[[str], None]) -> Host:
 def _shared_host(progress: Callable[[str], None]) -> Host:
     key = (os.environ.get("DOCKER_HOST", ""), str(state_dir()))
     with _opening:
-        if key not in _hosts:
+        remove_orphans(temp_dir(), BUILD_PREFIX)
+        known = _hosts.get(key)
+        if known is None:
             client = connect()
             image = ensure_image(progress, client)
             store = Store(state_dir() / "store")
             atexit.register(store.close)
             _hosts[key] = Host(Engine(client), image, store)
+        else:
+            remove_orphans(state_dir() / "store")
+            # Somebody may have removed the image since the last run.
+            _hosts[key] = dataclasses.replace(known, image=ensure_image(progress, known.engine.api))
         return _hosts[key]

@@ -1,4 +1,4 @@
-"""The box's image: found by the hash of its inputs, built where it is missing.
+"""The box's images: found by the hash of their inputs, built where one is missing.
 
 A build needs no Docker command, no network inside and no BuildKit: we make the build context here (deterministic, so
 that the engine's layer cache works) and fetch the Python wheels on the host, each checked against its hash.
@@ -7,60 +7,58 @@ that the engine's layer cache works) and fetch the Python wheels on the host, ea
 
 from __future__ import annotations
 
-import hashlib
+import argparse
 import io
-import platform
-import re
 import shutil
-import subprocess
 import sys
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import docker
 import docker.errors
 import requests
 
+from sandbox.base_image import DEBIAN_NAMES, NoBaseError, Progress, ensure_base, find_image
+from sandbox.build_dir import ERROR_LINES, build_dir, run_tool
 from sandbox.engine import connect
 from sandbox.errors import EngineUnavailable, ImageError
-from sandbox.inputs import images_dir
+from sandbox.inputs import PYTHON_VERSION, base_script, hash_of, images_dir, inputs_of
+from sandbox.owned_dir import OwnedDir
+from sandbox.spec import ImageName
 
-Progress = Callable[[str], None]
-
-PYTHON_VERSION: Final = "3.13"
-REPOSITORY: Final = "airlock-kernel"
-BASE_REPOSITORY: Final = "airlock-base"
+REPOSITORIES: Final[dict[ImageName, str]] = {"kernel": "airlock-kernel", "data": "airlock-data"}
 ENGINE_TIMEOUT_S: Final = 300  # the longest silence of the engine: it unpacks a base, or compiles bytecode
-REGISTRY_TIMEOUT_S: Final = 60  # silence of a registry after which it counts as out of reach
 EXIT_FAILED: Final = 1
 EXIT_NO_BASE: Final = 3  # `make image` installs mmdebstrap on this one, where it may, and tries again
 
+_WHEELS: Final[dict[ImageName, str]] = {
+    "kernel": "the box's Python packages: 5 MB, hash-locked",
+    "data": "numpy and pandas: 28 MB, hash-locked",
+}
 _FILE_TIME: Final = 1_600_000_000  # any fixed second after 1980, before which zip files can't date
-_DEBIAN_NAMES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-_ERROR_LINES: Final = 15
 
 
-class NoBaseError(ImageError):
-    """There is no base image, no registry to fetch it from and no mmdebstrap to make one."""
-
-
-def image_tag(architecture: str) -> str:
+def image_tag(architecture: str, name: ImageName = "kernel") -> str:
     """Name of the image that today's inputs give on an engine of `architecture` (``x86_64`` or ``aarch64``)."""
-    return f"{REPOSITORY}:{_hash_of([*_kernel_inputs(), _base_script()], architecture)}"
+    inputs = [*inputs_of("kernel"), base_script()]
+    if name != "kernel":
+        inputs += inputs_of(name)  # it stands on the kernel's image and changes with it
+    return f"{REPOSITORIES[name]}:{hash_of(inputs, architecture)}"
 
 
-def ensure_image(progress: Progress, client: docker.APIClient | None = None) -> str:
-    """Return the ID (``sha256:...``) of the box's image, and build it first where the engine has none.
+def ensure_image(progress: Progress, client: docker.APIClient | None = None, name: ImageName = "kernel") -> str:
+    """Return the ID (``sha256:...``) of one of the box's images, and build it first where the engine has none.
 
-    A build takes under a minute and downloads some 5 MB of wheels, and a base of about 45 MB where the engine has none
-    of that either. Images of other inputs stay; the progress names them.
+    A build of ``kernel`` takes under a minute and downloads some 5 MB of wheels, and a base of about 45 MB where the
+    engine has none of that either. ``data`` is built on it, in half a minute, with another 28 MB. Images of other
+    inputs stay; the progress names them.
 
     Args:
         progress: Called with one line of text at each step; not called at all where the image exists.
         client: A `docker.APIClient` of the caller's, which stays open; None for the engine of the environment.
+        name: Which one.
 
     Raises:
         EngineUnavailable: No engine answers.
@@ -69,8 +67,7 @@ def ensure_image(progress: Progress, client: docker.APIClient | None = None) -> 
     own_client = client is None
     client = client or connect()
     try:
-        tag = image_tag(_architecture(client))
-        return _find(client, tag) or _build(client, tag, progress)
+        return _ensure(client, architecture_of(client), name, progress)
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise ImageError(f"The engine failed at the box's image: {error}") from error
     finally:
@@ -78,58 +75,38 @@ def ensure_image(progress: Progress, client: docker.APIClient | None = None) -> 
             client.close()
 
 
-# ---------------------------------------------------------------------------------------------------- inputs and names
+def _ensure(client: docker.APIClient, architecture: str, name: ImageName, progress: Progress) -> str:
+    return find_image(client, image_tag(architecture, name)) or _build(client, architecture, name, progress)
 
 
-def _kernel_inputs() -> list[Path]:
-    kernel = images_dir() / "kernel"
-    return [kernel / "Dockerfile", kernel / "requirements.lock", *sorted(kernel.glob("*.py"))]
-
-
-def _base_script() -> Path:
-    return images_dir() / "base" / "make-base.sh"
-
-
-def _hash_of(files: list[Path], architecture: str) -> str:
-    digest = hashlib.sha256(f"{architecture} python{PYTHON_VERSION}".encode())
-    for file in files:
-        content = file.read_bytes()
-        digest.update(f"\0{file.name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()[:16]
-
-
-def _architecture(client: docker.APIClient) -> str:
+def architecture_of(client: docker.APIClient) -> str:
     """The engine's, by the kernel's name: Podman says it by Debian's."""
     said = str(client.info()["Architecture"])
-    return {debian: kernel for kernel, debian in _DEBIAN_NAMES.items()}.get(said, said)
-
-
-def _find(client: docker.APIClient, name: str) -> str | None:
-    try:
-        return str(client.inspect_image(name)["Id"])
-    except docker.errors.ImageNotFound:
-        return None
+    return {debian: kernel for kernel, debian in DEBIAN_NAMES.items()}.get(said, said)
 
 
 # --------------------------------------------------------------------------------------------------------------- build
 
 
-def _build(client: docker.APIClient, tag: str, progress: Progress) -> str:
-    architecture = _architecture(client)
-    if architecture not in _DEBIAN_NAMES:
+def _build(client: docker.APIClient, architecture: str, name: ImageName, progress: Progress) -> str:
+    if architecture not in DEBIAN_NAMES:
         raise ImageError(
-            f"The engine's architecture is {architecture}; the box's image exists for {', '.join(_DEBIAN_NAMES)}."
+            f"The engine's architecture is {architecture}; the box's image exists for {', '.join(DEBIAN_NAMES)}."
         )
+    tag = image_tag(architecture, name)
     _name_older_images(client, tag, progress)
     client.timeout = max(client.timeout, ENGINE_TIMEOUT_S)
-    with tempfile.TemporaryDirectory(prefix="airlock-image-") as folder:
-        base = _ensure_base(client, architecture, Path(folder), progress)
-        site = Path(folder) / "site"
-        progress("fetching the box's Python packages: 5 MB, hash-locked")
-        _fetch_wheels(architecture, site)
+    with build_dir() as folder:
+        if name == "kernel":
+            base = ensure_base(client, architecture, folder, progress)
+        else:
+            _ensure(client, architecture, "kernel", progress)
+            base = image_tag(architecture)
+        site = folder.path / "site"
+        progress(f"fetching {_WHEELS[name]}")
+        _fetch_wheels(name, architecture, folder)
         progress(f"building {tag} on {base}")
-        context = _build_context(site)
+        context = _build_context(name, site)
     lines = client.build(
         fileobj=context,
         custom_context=True,
@@ -141,7 +118,7 @@ def _build(client: docker.APIClient, tag: str, progress: Progress) -> str:
         decode=True,
     )
     _follow_build(lines, progress)
-    image_id = _find(client, tag)
+    image_id = find_image(client, tag)
     if image_id is None:
         raise ImageError(f"The engine reported a finished build, but holds no image {tag}.")
     progress(f"built {tag}")
@@ -149,9 +126,10 @@ def _build(client: docker.APIClient, tag: str, progress: Progress) -> str:
 
 
 def _name_older_images(client: docker.APIClient, tag: str, progress: Progress) -> None:
-    tags = [old for image in client.images(REPOSITORY) for old in image["RepoTags"] or () if old != tag]
+    repository = tag.partition(":")[0]
+    tags = [old for image in client.images(repository) for old in image["RepoTags"] or () if old != tag]
     if tags:
-        progress(f"older images stay, until you type: docker rmi {' '.join(sorted(tags))}")
+        progress(f"older images stay, until you type: airlock clean ({' '.join(sorted(tags))})")
 
 
 def _follow_build(lines: Iterator[dict[str, Any]], progress: Progress) -> None:
@@ -162,28 +140,32 @@ def _follow_build(lines: Iterator[dict[str, Any]], progress: Progress) -> None:
         if text.startswith("Step "):
             progress(f"  {text[:100]}")
         if "error" in line:
-            raise ImageError("The build failed:\n" + "\n".join(said[-_ERROR_LINES:]))
+            raise ImageError("The build failed:\n" + "\n".join(said[-ERROR_LINES:]))
 
 
-def _fetch_wheels(architecture: str, site: Path) -> None:
-    """Unpack the locked wheels for the box's Python, not for ours. pip checks the hashes."""
+def _fetch_wheels(name: ImageName, architecture: str, folder: OwnedDir) -> None:
+    """Unpack the locked wheels for the box's Python, not for ours, in `site`. pip checks the hashes."""
+    site = folder.path / "site"
     command = [
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
         *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-compile", "--target", str(site)),
         *("--implementation", "cp", "--python-version", PYTHON_VERSION),
         *("--platform", f"manylinux_2_28_{architecture}", "--platform", f"manylinux2014_{architecture}"),
-        *("--requirement", str(images_dir() / "kernel" / "requirements.lock")),
+        *("--requirement", str(images_dir() / name / "requirements.lock")),
     ]
-    _run(command, "fetching the box's Python packages")
+    run_tool(command, f"fetching {_WHEELS[name].partition(':')[0]}", folder, TMPDIR=str(folder.path))
     for unused in ("bin", "share"):  # launchers that name our interpreter, and desktop files
         shutil.rmtree(site / unused, ignore_errors=True)
+    if name != "kernel":
+        for tests in [folder for folder in site.rglob("tests") if folder.is_dir()]:  # a quarter of their size
+            shutil.rmtree(tests)
 
 
-def _build_context(site: Path) -> io.BytesIO:
+def _build_context(name: ImageName, site: Path) -> io.BytesIO:
     """The tar that the engine builds from; the same inputs give the same bytes."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
-        for file in _kernel_inputs():
+        for file in inputs_of(name):
             _add(tar, file, file.name)
         for file in sorted(site.rglob("*")):
             if file.is_file():
@@ -201,84 +183,23 @@ def _add(tar: tarfile.TarFile, file: Path, name: str) -> None:
     tar.addfile(entry, io.BytesIO(content))
 
 
-# ---------------------------------------------------------------------------------------------------------------- base
-
-
-def _ensure_base(client: docker.APIClient, architecture: str, folder: Path, progress: Progress) -> str:
-    """A name of a base that the engine holds: what is there, else pulled, else made of Debian's packages."""
-    pinned = _pinned_base()
-    made = f"{BASE_REPOSITORY}:{_hash_of([_base_script()], architecture)}"
-    for name in (pinned, made):
-        if _find(client, name):
-            return name
-    reason = _pull(client, pinned, progress)
-    if reason is None:
-        return pinned
-    progress(f"no registry can be reached ({reason})")
-    if not shutil.which("mmdebstrap"):
-        raise NoBaseError(
-            "The engine has no base image, no registry can be reached, and mmdebstrap is missing. "
-            f"Type: sudo apt-get install mmdebstrap    (or, where there is a registry: docker pull {pinned})"
-        )
-    _make_base(client, architecture, made, folder / "base.tar", progress)
-    return made
-
-
-def _pinned_base() -> str:
-    found = re.search(r"^ARG BASE=(\S+)$", (images_dir() / "kernel" / "Dockerfile").read_text(), re.MULTILINE)
-    if found is None:
-        raise ImageError("images/kernel/Dockerfile has no line `ARG BASE=...`.")
-    return found[1]
-
-
-def _pull(client: docker.APIClient, name: str, progress: Progress) -> str | None:
-    """Pull `name`; the reason why not, or None."""
-    repository, _, digest = name.partition("@")
-    progress(f"pulling the base {repository}: about 45 MB")
-    silence_s, client.timeout = client.timeout, REGISTRY_TIMEOUT_S
-    try:
-        for line in client.pull(repository, tag=digest or None, stream=True, decode=True):
-            if "error" in line:
-                return str(line["error"])
-            if line.get("status") in {"Pull complete", "Download complete"}:
-                progress(f"  {line.get('id', '')} {line['status'].lower()}")
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        return str(getattr(error, "explanation", None) or error)
-    finally:
-        client.timeout = silence_s
-    return None if _find(client, name) else "the registry sent no such image"
-
-
-def _make_base(client: docker.APIClient, architecture: str, name: str, tar: Path, progress: Progress) -> None:
-    if architecture != platform.machine():
-        raise ImageError(f"A base for {architecture} can't be made on a {platform.machine()} machine.")
-    progress("making a base of Debian's packages: about 43 MB to download, 20 s")
-    _run(["sh", str(_base_script()), _DEBIAN_NAMES[architecture], str(tar)], "making the base with mmdebstrap")
-    repository, _, tag = name.partition(":")
-    client.import_image_from_file(str(tar), repository=repository, tag=tag)
-    if not _find(client, name):
-        raise ImageError(f"The engine did not take the base {name}.")
-
-
-def _run(command: list[str], doing: str) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        said = "\n".join((done.stdout + done.stderr).splitlines()[-_ERROR_LINES:])
-        raise ImageError(f"{doing[0].upper()}{doing[1:]} failed:\n{said}")
-
-
 # ------------------------------------------------------------------------------------------------------------- command
 
 
 def main() -> int:
-    """Make sure that the image exists; progress and errors to stderr, the image's ID to stdout."""
+    """Make sure that an image exists; progress and errors to stderr, the image's ID to stdout."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox.image", description="Build the box's image where it is missing."
+    )
+    parser.add_argument("name", nargs="?", choices=get_args(ImageName), default="kernel")
+    name: ImageName = parser.parse_args().name
 
     def show(line: str) -> None:
         sys.stderr.write(f"airlock: {line}\n")
         sys.stderr.flush()
 
     try:
-        sys.stdout.write(ensure_image(show) + "\n")
+        sys.stdout.write(ensure_image(show, name=name) + "\n")
     except (EngineUnavailable, ImageError) as error:
         show(str(error))
         return EXIT_NO_BASE if isinstance(error, NoBaseError) else EXIT_FAILED

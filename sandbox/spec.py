@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -12,13 +13,20 @@ Isolation = Literal["container", "gvisor"]
 """``container``: the engine's default runtime, the host's kernel behind seccomp and namespaces. ``gvisor``: runsc, a
 kernel of its own in user space."""
 
+ImageName = Literal["kernel", "data"]
+"""``kernel``: Python's standard library. ``data``: the same with numpy and pandas on top."""
+
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
 BOX_USER: Final = "65532:65532"
 CONTEXT_DIR: Final = "/context"
 RUN_DIR: Final = "/run/airlock"
+NO_CORE_BYTES: Final = 1
+"""The limit of a core dump: no page fits, so none is written. 0 would still let the kernel pipe one to a program of the
+host's, where its ``core_pattern`` names one (core(5)); 1 is what the kernel refuses to pipe (fs/coredump.c)."""
 
+_IMAGE: Final = re.compile(r"kernel|data|sha256:[0-9a-f]{64}")
 _RANGES: Final[dict[str, tuple[float, float]]] = {
     "memory_bytes": (128 * MIB, 1024 * GIB),
     "cpus": (0.1, 256),
@@ -43,7 +51,8 @@ class SandboxSpec:
 
     Attributes:
         isolation: Least isolation to accept; the start fails where the engine can't give it.
-        image: Image ID (``sha256:...``) to run, or None for the one built from this package's `images`.
+        image: ``kernel`` or ``data`` (with numpy and pandas), built from this package's `images` where the engine lacks
+            it; or the ID (``sha256:`` and 64 hexadecimal digits) of an image built from them.
         memory_bytes: Memory of all processes and tmpfs files together, 128 MiB and more; swap is off.
         cpus: CPU cores, 0.1 to 256.
         pids: Processes and threads, 64 to 32,768.
@@ -53,14 +62,14 @@ class SandboxSpec:
         open_files: File descriptors a process.
         file_bytes: Largest file a process may write.
         start_timeout_s: Seconds from creation until the kernel answers.
-        lifetime_s: Seconds after which a reaper may remove the box, whoever owns it.
+        lifetime_s: Seconds after which a reaper may remove the box, where it can't tell whether its owner lives.
 
     Raises:
         SpecError: A value is out of its range; names field, value and range.
     """
 
     isolation: Isolation = "container"
-    image: str | None = None
+    image: ImageName | str = "kernel"
     memory_bytes: int = GIB
     cpus: float = 1.0
     pids: int = 4096
@@ -75,6 +84,8 @@ class SandboxSpec:
     def __post_init__(self) -> None:
         if self.isolation not in ("container", "gvisor"):
             raise SpecError(f"SandboxSpec.isolation: {self.isolation!r} is not 'container' or 'gvisor'")
+        if not isinstance(self.image, str) or not _IMAGE.fullmatch(self.image):
+            raise SpecError(f"SandboxSpec.image: {self.image!r:.100} is not 'kernel', 'data' or an ID, sha256:...")
         for field in dataclasses.fields(self):
             if field.name in _RANGES:
                 _check(field.name, getattr(self, field.name), whole=field.type == "int")

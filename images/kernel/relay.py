@@ -18,6 +18,7 @@ import signal
 import struct
 import sys
 
+import hangup  # noqa: F401 - first of what is ours: it watches while the others are imported
 import kernel  # imported before the fork: parent and child share its pages
 import zmq
 

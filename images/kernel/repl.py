@@ -11,11 +11,12 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
-MESSAGE_BYTES = 4 << 20  # a batch is packed into messages of at most this size, where no single prompt is larger
+MESSAGE_BYTES = 1 << 20  # a batch is packed into messages of at most this size, where no single prompt is larger
 MESSAGE_PROMPTS = 500  # and of at most so many prompts; the host refuses larger ones
 
 REPORTED_CHARS = 64
 REPORTED_ITEMS = 200
+REPORTED_PER_CELL = 400  # the host drops more, and a message of many more is none that it takes
 
 Arrivals = queue.SimpleQueue[tuple[int, Any]]
 
@@ -36,6 +37,10 @@ class ProviderError(SubCallError):
     """The model did not answer: the provider failed, also after retries."""
 
 
+class PolicyRefused(SubCallError):
+    """A policy of whoever runs this refuses the sub-call, or its answer. The text says which and why."""
+
+
 class NoCellRunning(SubCallError):
     """A thread asked after its cell had ended."""
 
@@ -48,7 +53,10 @@ class BatchError(SubCallError):
         self.results = results
 
 
-ERRORS = {kind.__name__: kind for kind in (SubCallError, LimitExceeded, PromptTooLarge, ProviderError, NoCellRunning)}
+ERRORS = {
+    kind.__name__: kind
+    for kind in (SubCallError, LimitExceeded, PromptTooLarge, ProviderError, PolicyRefused, NoCellRunning)
+}
 
 
 class Answer(str):
@@ -233,7 +241,11 @@ class Scaffold:
 
     def report(self, **values: Any) -> None:
         """Show the host these values: numbers, booleans, declared labels, and flat lists and dicts of them."""
-        self._host.send({"kind": "report", "values": {name: plain(name, value) for name, value in values.items()}})
+        shown = {plain("a name", name): plain(name, value) for name, value in values.items()}
+        size = sum(1 + (len(value) if isinstance(value, list | dict) else 0) for value in shown.values())
+        if size > REPORTED_PER_CELL:
+            raise ValueError(f"report: {size:,} values; at most {REPORTED_PER_CELL} are reported")
+        self._host.send({"kind": "report", "values": shown})
 
     def FINAL(self, answer: Any) -> None:
         """End the run with this answer, when the cell has ended without an error."""
@@ -256,6 +268,8 @@ def plain(name: str, value: Any, *, inside: bool = False) -> Any:
     """
     if hasattr(value, "item") and not isinstance(value, str):
         value = value.item()  # a number of numpy's
+    if isinstance(value, int) and abs(value) >= 10**REPORTED_CHARS:
+        raise ValueError(f"report: {name} has more than {REPORTED_CHARS} digits")
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):

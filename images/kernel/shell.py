@@ -1,5 +1,6 @@
 """The interactive shell of the box: capped output, plain text only, tracebacks that show the cell alone."""
 
+import contextlib
 import os
 import re
 import sys
@@ -7,6 +8,7 @@ import threading
 import tokenize
 import traceback
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from ipykernel.displayhook import ZMQShellDisplayHook
@@ -135,6 +137,9 @@ class BoxDisplayHook(ZMQShellDisplayHook):
         self.total_chars = len(text)
         super().write_format_data({"text/plain": clip(text, self.chars)}, {})
 
+    def log_output(self, format_dict: dict[str, Any]) -> None:
+        """The stock one keeps the text of every value for a history, which is off."""
+
 
 class BoxDisplayPublisher(DisplayPublisher):
     """`display()` writes plain text to stdout: pictures and HTML have no reader here."""
@@ -162,6 +167,11 @@ class BoxShell(ZMQInteractiveShell):
     def init_history(self) -> None:
         super().init_history()
         self.history_manager.enabled = False
+
+    @contextlib.contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        """The stock one keeps all that was ever printed for a history, which is off: in the end the box dies of it."""
+        yield
 
     def init_environment(self) -> None:
         """The stock one asks every program for colours."""
@@ -237,8 +247,8 @@ def cell_traceback(error: BaseException) -> list[str]:
 
 def cell_line(error: BaseException) -> int:
     """The line of the cell, from 1, in which an exception was raised or passed through; 0 where there is none."""
-    if isinstance(error, SyntaxError) and error.lineno:
-        return error.lineno
+    if isinstance(error, SyntaxError) and is_cell(str(error.filename)) and isinstance(error.lineno, int):
+        return max(0, error.lineno)  # of other code that the cell compiled the line says nothing
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if is_cell(frame.f_code.co_filename)]
     return lines[0] if lines else 0
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,7 @@ from orchestrator.cli.messages import say
 from orchestrator.errors import BoxError
 from orchestrator.rendering import escape_terminal
 from orchestrator.sync import run_sync
+from sandbox.audit.advice import advice_for
 from sandbox.audit.escapes import Judgement, components, judge_engine
 from sandbox.audit.findings import Audit
 from sandbox.errors import ControlMissing, SandboxError
@@ -28,6 +30,11 @@ DESCRIPTION: Final = (
     "held, missing or not checked. Compares the engine's versions with known container escapes."
 )
 EPILOG: Final = """\
+--json prints one object: "verdict", a sentence; "versions", by component; "levels", each with "demanded", "error" (why
+no box came up, or "") and "audit" (null, or "isolation", "runtime", "image" and "findings": each control's "setting",
+"name", "source", "status" of held, missing or "not checked", "expected", "at_most", "found", "reason"); "escapes",
+each with "escape", "version", "verdict" of fixed, vulnerable or unknown, and "reason".
+
 exit codes: 0 nothing is missing at the default level, 2 bad usage, 4 a control of the default level is
 missing, no box came up there, or, with --strict, a version is known to be vulnerable
 """
@@ -56,6 +63,13 @@ class Report:
     levels: Sequence[Level]
     escapes: Sequence[Judgement]
 
+    def verdict(self) -> str:
+        """The whole in one sentence, the default level first."""
+        verdicts = [judgement.verdict for judgement in self.escapes]
+        unsure = f", {verdicts.count('unknown')} can't be told from the versions" if "unknown" in verdicts else ""
+        escapes = f"of {len(verdicts)} known escapes {verdicts.count('vulnerable') or 'none'} vulnerable{unsure}"
+        return "; ".join([*(_verdict_of(level) for level in self.levels), escapes])
+
     def exit_code(self, *, strict: bool) -> ExitCode:
         """What the shell gets."""
         default = self.levels[0].audit
@@ -64,6 +78,16 @@ class Report:
         if strict and any(judgement.verdict == "vulnerable" for judgement in self.escapes):
             return ExitCode.SANDBOX
         return ExitCode.ANSWERED
+
+
+def _verdict_of(level: Level) -> str:
+    audit = level.audit
+    if audit is None:
+        return f"no box comes up at level {level.demanded}"
+    if not audit.missing:
+        return f"a box can be locked at level {audit.isolation} ({_counts(audit)})"
+    settings = ", ".join(dict.fromkeys(finding.setting for finding in audit.missing))
+    return f"no run starts at level {audit.isolation}, for a box there lacks {settings}"
 
 
 def doctor_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -76,7 +100,9 @@ def doctor_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argum
         allow_abbrev=False,
     )
     parser.add_argument("--strict", action="store_true", help="fail on a version that is known to be vulnerable")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--all", action="store_true", help="show every control, not a line for each setting")
+    shown.add_argument("--json", action="store_true", help="print everything as one line of JSON")
     return parser
 
 
@@ -93,7 +119,7 @@ def doctor(options: argparse.Namespace) -> ExitCode:
     if options.json:
         sys.stdout.write(json.dumps(_as_json(report)) + "\n")
     else:
-        for line in _lines(report):
+        for line in _lines(report, everything=options.all):
             sys.stdout.write(escape_terminal(line) + "\n")
     return report.exit_code(strict=options.strict)
 
@@ -141,38 +167,74 @@ async def _nobody(*_: object) -> str:
 # ----------------------------------------------------------------------------------------------------------- as a table
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Report, *, everything: bool) -> Iterator[str]:
     yield ", ".join(f"{name} {version or 'of unknown version'}" for name, version in report.versions.items())
-    for level in report.levels:
-        yield ""
-        yield from _level_lines(level)
     yield ""
+    if everything:
+        for level in report.levels:
+            yield from _every_control(level)
+            yield ""
+    else:
+        yield from _every_setting([level for level in report.levels if level.audit])
+        yield ""
+    for level in report.levels:
+        yield from _remarks(level)
     yield "known escapes"
-    rows = [(j.verdict, j.escape.cve, f"{j.escape.component} {j.version}", j.reason) for j in report.escapes]
-    yield from _columns(rows)
-    yield from (f"  {j.escape.cve}: {j.escape.what}; {j.escape.source} ({j.escape.date})" for j in report.escapes)
+    for j in report.escapes:
+        yield f"  {j.escape.cve}  {j.verdict}: {j.escape.component} {j.version or 'of unknown version'}, {j.reason}"
+        yield f"    {j.escape.what}; {j.escape.source} ({j.escape.date})"
+    yield ""
+    yield f"verdict: {report.verdict()}"
 
 
-def _level_lines(level: Level) -> Iterator[str]:
+def _every_control(level: Level) -> Iterator[str]:
+    audit = level.audit
+    if audit is not None:
+        yield f"isolation {audit.isolation} by {audit.runtime}: {_counts(audit)}"
+        yield from _columns([(f.status, f.setting, f.name, f.outcome) for f in audit.findings])
+
+
+def _every_setting(levels: Sequence[Level]) -> Iterator[str]:
+    """A line for each setting, a column for each level."""
+    audits = [level.audit for level in levels if level.audit]
+    if not audits:
+        return
+    head = ["setting", *(f"{audit.isolation} by {audit.runtime}" for audit in audits)]
+    settings = dict.fromkeys(finding.setting for audit in audits for finding in audit.findings)  # in the table's order
+    yield from _columns([head, *([name, *(_outcome_of(name, audit) for audit in audits)] for name in settings)])
+
+
+def _outcome_of(setting: str, audit: Audit) -> str:
+    """The worst that is said of a setting."""
+    statuses = [finding.status for finding in audit.findings if finding.setting == setting]
+    held = statuses.count("held")
+    if "missing" in statuses:
+        return "MISSING"
+    if held == len(statuses):
+        return "held"
+    return f"held ({held} of {len(statuses)} checked)" if held else "not checked"
+
+
+def _remarks(level: Level) -> Iterator[str]:
+    """What is missing and what to do, and what could not be checked and why."""
     audit = level.audit
     if audit is None:
-        yield f"isolation {level.demanded}: no box came up: {level.error}"
+        yield f"{level.demanded}: no box came up: {level.error}"
+        yield ""
         return
+    reasons = Counter(finding.reason for finding in audit.not_checked)
+    yield from (f"{audit.isolation}, missing: {finding}. {advice_for(finding.setting)}." for finding in audit.missing)
+    yield from (f"{audit.isolation}, {number} not checked: {reason}" for reason, number in reasons.items())
+    if audit.missing or reasons:
+        yield ""
+
+
+def _counts(audit: Audit) -> str:
+    """How many controls hold, in words."""
     held = len(audit.findings) - len(audit.missing) - len(audit.not_checked)
-    counts = f"{held} held, {len(audit.missing)} missing, {len(audit.not_checked)} not checked"
-    yield f"isolation {audit.isolation} by {audit.runtime}: {counts}"
-    yield from _columns(
-        [
-            (finding.status, finding.setting, finding.name, _outcome(finding.expected, finding.found, finding.reason))
-            for finding in audit.findings
-        ]
-    )
-
-
-def _outcome(expected: Any, found: Any, reason: str) -> str:
-    if reason:
-        return reason
-    return str(found) if found == expected else f"{found}, expected {expected}"
+    said = f"{held} of {len(audit.findings)} controls held"
+    missing = f", {len(audit.missing)} missing" if audit.missing else ""
+    return said + missing + (f", {len(audit.not_checked)} not checked" if audit.not_checked else "")
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -187,6 +249,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _as_json(report: Report) -> dict[str, Any]:
     return {
+        "verdict": report.verdict(),
         "versions": report.versions,
         "levels": [dataclasses.asdict(level) for level in report.levels],
         "escapes": [dataclasses.asdict(judgement) for judgement in report.escapes],

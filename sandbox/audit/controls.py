@@ -15,7 +15,7 @@ from sandbox.audit import inspected, measured
 from sandbox.audit.evidence import NONE, Evidence, Read, Source, Value, plain, words
 from sandbox.audit.inspected import SHM_DIR, TMP_DIR, TMPFS_FLAGS
 from sandbox.audit.measured import Measure, or_unlimited
-from sandbox.spec import BOX_USER, CONTEXT_DIR, RUN_DIR, Isolation
+from sandbox.spec import BOX_USER, CONTEXT_DIR, NO_CORE_BYTES, RUN_DIR, Isolation
 
 RUN_BYTES: Final = 1 << 20
 RUN_INODES: Final = 64
@@ -219,8 +219,8 @@ _WHERE_IT_MAY_WRITE: Final = (
     ),
     _said_limit("file_bytes", "Ulimits fsize", inspected.ulimit("fsize")),
     _held_limit("file_bytes", "limits Max file size", measured.limit("Max file size")),
-    _inspect("core dumps", "Ulimits core", 0, inspected.ulimit("core")),
-    _proc("core dumps", "limits Max core file size", 0, measured.limit("Max core file size")),
+    _inspect("core dumps", "Ulimits core", NO_CORE_BYTES, inspected.ulimit("core")),
+    _proc("core dumps", "limits Max core file size", NO_CORE_BYTES, measured.limit("Max core file size")),
     _inspect("log", "HostConfig.LogConfig.Type", "none"),
 )
 

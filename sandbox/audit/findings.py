@@ -26,6 +26,7 @@ class Finding:
         source: ``inspect``, ``proc`` or ``runtime``.
         status: ``held``, ``missing`` or ``not checked``.
         expected: What must stand there.
+        at_most: Whether less than expected also holds.
         found: What stands there; None where it was not checked.
         reason: Why it was not checked; "" where it was.
     """
@@ -35,13 +36,30 @@ class Finding:
     source: Source
     status: Status
     expected: Value
+    at_most: bool = False
     found: Value = None
     reason: str = ""
 
     def __str__(self) -> str:
         if self.status == "not checked":
             return f"{self.setting} ({self.name}): not checked, {self.reason}"
-        return f"{self.setting} ({self.name}): expected {self.expected}, found {self.found}"
+        return f"{self.setting} ({self.name}): {self.outcome}"
+
+    @property
+    def outcome(self) -> str:
+        """What was found, and what had to be where that is not the same; or why it was not checked."""
+        if self.status == "not checked":
+            return self.reason
+        found, bound = _shown(self.found), "at most " if self.at_most else ""
+        if self.status == "missing":
+            return f"found {found}, must be {bound}{_shown(self.expected)}"
+        return found if self.found == self.expected else f"{found}, {bound}{_shown(self.expected)}"
+
+
+def _shown(value: Value) -> str:
+    """Numbers with their thousands apart."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:,}" if is_number else str(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +97,7 @@ class Audit:
             "held": sum(finding.status == "held" for finding in self.findings),
             "missing": [finding.name for finding in self.missing],
             "not_checked": [finding.name for finding in self.not_checked],
+            "controls": {finding.name: finding.status for finding in self.findings},
         }
 
 
@@ -121,6 +140,7 @@ def _look(control: Control, evidence: Evidence) -> Finding:
             source=control.source,
             status=status,
             expected=expected,
+            at_most=control.at_most,
             found=found,
             reason=reason,
         )

@@ -14,6 +14,7 @@ import docker
 import pytest
 
 from sandbox import image
+from sandbox.base_image import pinned_base
 from sandbox.engine import connect
 from tests.conftest import REPOSITORY
 
@@ -113,7 +114,7 @@ def test_a_changed_input_gives_an_image_of_its_own(engine: docker.APIClient, tre
     try:
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() not in {image_id, ""}
-        assert f"older images stay, until you type: docker rmi {image.REPOSITORY}:" in done.stderr
+        assert f"older images stay, until you type: docker rmi {image.REPOSITORIES['kernel']}:" in done.stderr
         assert str(tree) in inside(engine, done.stdout.strip(), "cat", "/opt/airlock/marker.py")
     finally:
         engine.remove_image(done.stdout.strip(), force=True)
@@ -137,7 +138,7 @@ def test_wheels_of_another_hash_are_refused(tree: Path) -> None:
 
 def test_without_registry_and_mmdebstrap_it_says_what_to_type(tree: Path, tmp_path: Path) -> None:
     dockerfile = tree / "images" / "kernel" / "Dockerfile"
-    base = image._pinned_base()
+    base = pinned_base()
     dockerfile.write_text(dockerfile.read_text().replace(base, base[:-64] + "0" * 64))
     (tree / "images" / "base" / "make-base.sh").write_text("# no base was ever made by this\n")
     done = build(tree, path=str(tmp_path))

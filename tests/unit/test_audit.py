@@ -54,7 +54,7 @@ Limit                     Soft Limit           Hard Limit           Units
 Max cpu time              unlimited            unlimited            seconds   
 Max file size             1073741824           1073741824           bytes     
 Max stack size            8388608              unlimited            bytes     
-Max core file size        0                    0                    bytes     
+Max core file size        1                    1                    bytes     
 Max open files            1024                 1024                 files     
 Max nice priority         0                    0                    
 """  # noqa: W291
@@ -158,7 +158,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
 def record(**host: Any) -> dict[str, Any]:
     """What Docker 20.10 says of a sound box."""
     spec = SandboxSpec()
-    limits = {"nofile": spec.open_files, "fsize": spec.file_bytes, "core": 0}
+    limits = {"nofile": spec.open_files, "fsize": spec.file_bytes, "core": 1}
     flags = "nosuid,nodev,noexec"
     return {
         "Id": ID,
@@ -500,8 +500,11 @@ def test_podmans_own_words_are_not_checked() -> None:
 
 def test_a_missing_control_is_told_in_words() -> None:
     error = ControlMissing(audit_box(evidence(record(Memory=0, ReadonlyRootfs=False, PidsLimit=-1, NanoCpus=0))))
-    assert "read-only root (HostConfig.ReadonlyRootfs): expected True, found False" in str(error)
-    assert "and 1 more" in str(error)
+    said = str(error)
+    assert "nothing was run in it: read-only root (HostConfig.ReadonlyRootfs): found False, must be True; " in said
+    assert "memory_bytes (HostConfig.Memory): found unlimited, must be at most 1,073,741,824; " in said
+    assert "; and 1 more. " in said
+    assert said.endswith("name another engine in DOCKER_HOST. 'airlock doctor' shows all")
     assert len(error.audit.missing) == 4
 
 

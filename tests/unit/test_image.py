@@ -9,13 +9,16 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from sandbox import image
+from sandbox.spec import ImageName
 from tests.conftest import REPOSITORY
 
 KERNEL = REPOSITORY / "images" / "kernel"
+NAMES: tuple[ImageName, ...] = get_args(ImageName)
 
 
 @pytest.fixture
@@ -26,17 +29,18 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def tag_of(tree: Path, architecture: str = "x86_64") -> str:
-    code = f"from sandbox.image import image_tag; print(image_tag({architecture!r}))"
+def tag_of(tree: Path, name: ImageName = "kernel") -> str:
+    code = f"from sandbox.image import image_tag; print(image_tag('x86_64', {name!r}))"
     return subprocess.run(
         [sys.executable, "-P", "-c", code], env={"PYTHONPATH": str(tree)}, capture_output=True, text=True, check=True
     ).stdout.strip()
 
 
 def test_the_tag_is_the_same_wherever_the_inputs_lie(tree: Path) -> None:
-    tag = image.image_tag("x86_64")
-    assert re.fullmatch(r"airlock-kernel:[0-9a-f]{16}", tag)
-    assert tag_of(tree) == tag
+    for name in NAMES:
+        tag = image.image_tag("x86_64", name)
+        assert re.fullmatch(rf"airlock-{name}:[0-9a-f]{{16}}", tag)
+        assert tag_of(tree, name) == tag
 
 
 def test_what_python_and_people_leave_beside_the_inputs_changes_nothing(tree: Path) -> None:
@@ -50,10 +54,17 @@ def test_what_python_and_people_leave_beside_the_inputs_changes_nothing(tree: Pa
 @pytest.mark.parametrize(
     "file", ["kernel/Dockerfile", "kernel/requirements.lock", "kernel/relay.py", "kernel/repl.py", "base/make-base.sh"]
 )
-def test_each_input_changes_the_tag(tree: Path, file: str) -> None:
+def test_each_input_of_the_kernel_changes_the_tag_of_both_images(tree: Path, file: str) -> None:
     with (tree / "images" / file).open("a") as script:
         script.write("\n# one line more\n")
-    assert tag_of(tree) != image.image_tag("x86_64")
+    assert [tag_of(tree, name) == image.image_tag("x86_64", name) for name in NAMES] == [False, False]
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "requirements.lock"])
+def test_each_input_of_the_data_image_changes_its_tag_alone(tree: Path, file: str) -> None:
+    with (tree / "images" / "data" / file).open("a") as script:
+        script.write("\n# one line more\n")
+    assert [tag_of(tree, name) == image.image_tag("x86_64", name) for name in NAMES] == [True, False]
 
 
 def test_a_new_program_and_the_architecture_change_the_tag(tree: Path) -> None:
@@ -81,15 +92,30 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
         for file in ("package/b.py", "package/a.py", "c.py"):
             (site / file).write_text(file)
             (site / file).chmod(mode)
-        digests.append(hashlib.sha256(image._build_context(site).getvalue()).hexdigest())
+        digests.append(hashlib.sha256(image._build_context("kernel", site).getvalue()).hexdigest())
     assert digests[0] == digests[1]
 
 
-def test_every_wheel_of_the_image_is_pinned_with_a_hash() -> None:
-    lock = (KERNEL / "requirements.lock").read_text()
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [("kernel", {"ipykernel", "ipython", "pyzmq", "tornado", "traitlets"}), ("data", {"numpy", "pandas"})],
+)
+def test_every_wheel_of_an_image_is_pinned_with_a_hash(name: str, packages: set[str]) -> None:
+    lock = (REPOSITORY / "images" / name / "requirements.lock").read_text()
     pins = re.findall(r"^([a-z0-9-]+)==\S+ \\\n    --hash=sha256:[0-9a-f]{64}", lock, re.MULTILINE)
-    assert {"ipykernel", "ipython", "pyzmq", "tornado", "traitlets"} <= set(pins)
+    assert packages <= set(pins)
     assert len(pins) == len([line for line in lock.splitlines() if line and not line.startswith(" ")])
+
+
+def test_the_data_image_replaces_no_package_of_the_kernel() -> None:
+    pins = [
+        {
+            line.partition("==")[0]
+            for line in (REPOSITORY / "images" / name / "requirements.lock").read_text().split("\n")
+        }
+        for name in NAMES
+    ]
+    assert {name for name in set.intersection(*pins) if name and not name.startswith(" ")} == set()
 
 
 def test_the_tests_run_the_ipykernel_that_the_image_holds() -> None:

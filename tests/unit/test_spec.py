@@ -73,3 +73,16 @@ def test_it_can_not_be_changed_and_takes_names_only() -> None:
         SandboxSpec().memory_bytes = 1  # type: ignore[misc]
     with pytest.raises(TypeError):
         SandboxSpec("gvisor")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "image", ["python:3.13", "", None, "sha256:12", "sha256:" + "G" * 64, "data\n", "Data", b"data", 7]
+)
+def test_an_image_is_one_of_ours_or_an_id(image: Any) -> None:
+    with pytest.raises(SpecError, match=r"^SandboxSpec.image: .* is not 'kernel', 'data' or an ID"):
+        SandboxSpec(image=image)
+    assert [SandboxSpec(image=name).image[:6] for name in ("kernel", "data", "sha256:" + "0a" * 32)] == [
+        "kernel",
+        "data",
+        "sha256",
+    ]
