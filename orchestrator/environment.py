@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from orchestrator.context import check_context
+from orchestrator.documents import documents_of
 from orchestrator.errors import BoxError
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
-from orchestrator.limits import Limits
+from orchestrator.limits import Limits, merge_limits
+from orchestrator.policies.base import Policy
+from orchestrator.policies.chain import PolicyChain, checked_policies
 from orchestrator.providers.base import LLMInterface, Provider
 from orchestrator.providers.custom import as_provider
 from orchestrator.recorder import Recorder
 from orchestrator.rendering import plain_output, truncate_output
 from orchestrator.repl import SUB_CALL_FUNCTIONS, Repl, spec_for
-from orchestrator.result import SubCall
-from orchestrator.rlm import merge_limits
+from orchestrator.result import PolicyDecision, SubCall
 from orchestrator.sync import run_sync
 from sandbox.cell import CellResult
 from sandbox.spec import SandboxSpec
@@ -45,6 +48,7 @@ class REPLEnvironment:
         max_output_length: Characters of output kept; short for ``Limits(max_output_chars=...)``.
         limits: Bounds of the whole session; by default those of a run, but 8 hours, since a person may sit at it.
         sandbox: The box.
+        policies: Asked about each sub-call and its reply (`orchestrator.policies`). A REPL has no answer to ask about.
 
     Raises:
         ConfigError, ContextError: A setting or the context is wrong; nothing was started.
@@ -58,12 +62,14 @@ class REPLEnvironment:
         max_output_length: int | None = None,
         limits: Limits | None = None,
         sandbox: SandboxSpec | None = None,
+        policies: Sequence[Policy] = (),
     ) -> None:
         base = limits or Limits(max_wall_s=DEFAULT_SESSION_S)
         self._limits = merge_limits(base, max_output_chars=max_output_length)
         self._spec = spec_for(sandbox, self._limits)
         self._context = check_context(context)
         self._sub = as_provider(sub_llm) if sub_llm is not None else None
+        self._policies = checked_policies(policies)
         self._repl: Repl | None = None
         self._recorder = Recorder()
 
@@ -71,6 +77,11 @@ class REPLEnvironment:
     def sub_calls(self) -> list[SubCall]:
         """What the cells have asked, in the order of the answers."""
         return self._recorder.outside_calls
+
+    @property
+    def decisions(self) -> list[PolicyDecision]:
+        """What the policies redacted, refused or reported; at most 100 are kept."""
+        return self._recorder.decisions
 
     def __enter__(self) -> Self:
         if self._repl is not None:
@@ -80,7 +91,16 @@ class REPLEnvironment:
 
     async def _open(self) -> Repl:
         ledger = Ledger(self._limits)
-        gate = Gate(root=None, sub=self._sub, limits=self._limits, ledger=ledger, recorder=self._recorder)
+        size_bytes = sum(document.size_bytes for document in documents_of(self._context))
+        policies = PolicyChain(self._policies, record=self._recorder.policy, document_bytes=size_bytes)
+        gate = Gate(
+            root=None,
+            sub=self._sub,
+            limits=self._limits,
+            ledger=ledger,
+            recorder=self._recorder,
+            policies=policies,
+        )
         return await Repl.open(
             self._context,
             spec=self._spec,

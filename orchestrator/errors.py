@@ -43,6 +43,20 @@ class LimitExceeded(RLMError):
         self.limit = limit
 
 
+class PolicyRefused(RLMError):
+    """A policy refused a request, a reply or an answer. Inside of a run only: a cell or the run's end tells of it.
+
+    Attributes:
+        policy: The policy's name.
+        reason: Why, in the policy's words.
+    """
+
+    def __init__(self, *, policy: str, reason: str) -> None:
+        super().__init__(f"{policy}: {reason}")
+        self.policy = policy
+        self.reason = reason
+
+
 class ProviderError(RLMError):
     """A model's provider failed.
 
@@ -51,8 +65,9 @@ class ProviderError(RLMError):
         status: HTTP status, or None where there was none (connection, stream, time-out).
         retryable: Whether the same request may succeed when sent again.
         retry_after_s: Seconds the server asked us to wait, or None.
-        refused: The server answered with an error status instead of a reply, so no tokens were billed. False
-            for a stream that broke or a time-out: then what was generated may have been billed.
+        refused: No tokens were billed: the server answered with an error status instead of a reply, or there was no
+            connection, so that nothing was sent. False for a stream that broke or a time-out: then what was
+            generated may have been billed.
     """
 
     def __init__(

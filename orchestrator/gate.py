@@ -1,5 +1,8 @@
 """The gate: the one way to a model. It alone holds the providers, and gives no call without a permit.
 
+Policies (`orchestrator.policies`) are asked here about each attempt before its permit is reserved, and about each reply
+before anybody gets it.
+
 What a cell asks for arrives here as a prompt and its data, nothing else: which run it belongs to, how deep it is and
 what is left of its budget the host knows by itself. A refusal goes back into the cell as a typed exception, so that
 the model can finish with what it has.
@@ -8,14 +11,18 @@ the model can finish with what it has.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.errors import LimitExceeded, ProviderError
+from orchestrator.errors import LimitExceeded, PolicyRefused, ProviderError
 from orchestrator.ledger import Ledger, Permit
 from orchestrator.limits import Deadline, Limits
+from orchestrator.policies.base import Role
+from orchestrator.policies.chain import PolicyChain
 from orchestrator.prompts import SUB_SYSTEM_PROMPT, sub_message
 from orchestrator.providers.base import Message, ModelReply, ModelRequest, Provider
 from orchestrator.recorder import Recorder
@@ -36,8 +43,18 @@ class _Refusal(Exception):
         self.kind = kind
 
 
+@dataclass(slots=True)
+class _Call:
+    """One call of a model, and what policies left of its messages."""
+
+    provider: Provider
+    role: Role
+    depth: int
+    messages: list[Message]
+
+
 class Gate:
-    """Permits, providers and concurrency of one run.
+    """Permits, providers, policies and concurrency of one run.
 
     Args:
         root: The root model.
@@ -45,16 +62,28 @@ class Gate:
         limits: The run's limits.
         ledger: The run's account.
         recorder: Is told of every sub-call and refusal.
+        policies: Asked about every attempt and every reply.
+        depth: The root's; its sub-calls are one deeper.
     """
 
     def __init__(
-        self, *, root: Provider | None, sub: Provider | None, limits: Limits, ledger: Ledger, recorder: Recorder
+        self,
+        *,
+        root: Provider | None,
+        sub: Provider | None,
+        limits: Limits,
+        ledger: Ledger,
+        recorder: Recorder,
+        policies: PolicyChain | None = None,
+        depth: int = 0,
     ) -> None:
         self._root = root
         self._sub = sub
         self._limits = limits
         self._ledger = ledger
         self._recorder = recorder
+        self._policies = policies or PolicyChain()
+        self._depth = depth
         self._slots = asyncio.Semaphore(limits.max_concurrency)
 
     @property
@@ -62,31 +91,39 @@ class Gate:
         """Whether a cell's sub-calls can be answered at all."""
         return self._sub is not None and self._limits.max_depth >= 1
 
-    async def ask_root(self, messages: Sequence[Message]) -> ModelReply:
+    async def ask_root(self, messages: list[Message]) -> ModelReply:
         """One root turn, retries included.
+
+        Args:
+            messages: The conversation. What a policy redacts in it stays redacted: it is changed in place.
 
         Raises:
             LimitExceeded: Tokens or time of the run are over.
+            PolicyRefused: A policy refuses the request or the reply.
             ProviderError: No attempt succeeded.
         """
         if self._root is None:
             raise RuntimeError("this gate has no root model")
-        return await self._ask(self._root, tuple(messages), sub_call=False)
+        call = _Call(self._root, "root", self._depth, messages)
+        return self._received(call, await self._ask(call))
 
     async def handle(self, prompt: str, data: str | None) -> str | SubCallFailure:
         """Answer one sub-call of a cell. Raises nothing but cancellation: the cell gets every failure as a value."""
         started = time.monotonic()
-        call = SubCall(model=self._sub.name if self._sub else "", prompt=prompt, data=data)
+        call = SubCall(model=self._sub.name if self._sub else "", prompt=prompt, data=data, depth=self._depth + 1)
         record = self._recorder.sub_call
         try:
-            reply = await self._answer(prompt, data)
+            asked = self._sub_call(prompt, data)
+            reply = await self._ask(asked)
+            call.usage = reply.usage
+            reply = self._received(asked, reply)
             call.answered(reply)
             return reply.text
-        except _Refusal as refusal:
+        except (_Refusal, LimitExceeded, PolicyRefused) as refusal:
             self._ledger.refuse()
-            record = self._recorder.refused
-            call.failed(refusal.kind, str(refusal))
-            return SubCallFailure(refusal.kind, str(refusal))
+            if call.usage is None:
+                record = self._recorder.refused
+            return _failed(call, refusal.kind if isinstance(refusal, _Refusal) else type(refusal).__name__, refusal)
         except ProviderError as error:
             call.failed("ProviderError", str(error))
             return SubCallFailure("ProviderError", _for_the_cell(error))
@@ -96,40 +133,57 @@ class Gate:
             raise
         finally:
             call.wall_s = time.monotonic() - started
-            record(call)
+            record(call, self._ledger.left())
 
-    async def _answer(self, prompt: str, data: str | None) -> ModelReply:
+    def _sub_call(self, prompt: str, data: str | None) -> _Call:
         if self._sub is None or not self.allows_sub_calls:
             raise _Refusal("LimitExceeded", "this run has no sub-calls")
         size = len(prompt.encode("utf-8", "replace")) + len((data or "").encode("utf-8", "replace"))
         if size > self._limits.max_prompt_bytes:
             raise _Refusal("PromptTooLarge", f"{size:,} bytes; at most {self._limits.max_prompt_bytes:,} are allowed")
-        messages = (
-            Message(role="system", content=SUB_SYSTEM_PROMPT),
+        messages = [
+            Message(role="system", content=SUB_SYSTEM_PROMPT + self._policies.system_note),
             Message(role="user", content=sub_message(prompt, data, nonce=secrets.token_hex(8))),
-        )
-        try:
-            return await self._ask(self._sub, messages, sub_call=True)
-        except LimitExceeded as error:
-            raise _Refusal("LimitExceeded", str(error)) from None
+        ]
+        return _Call(self._sub, "sub", self._depth + 1, messages)
 
-    async def _ask(self, provider: Provider, messages: tuple[Message, ...], *, sub_call: bool) -> ModelReply:
+    async def _ask(self, call: _Call) -> ModelReply:
         """Retries sit above the permit: each attempt has its own. The call's time begins when its turn comes, and it
         keeps its place until it is over, so that a server that asks for a pause gets one.
         """
         async with self._slots:
             deadline = Deadline(min(self._limits.max_call_s, self._ledger.deadline.remaining_s))
-            return await with_retries(lambda: self._attempt(provider, messages, deadline, sub_call), deadline=deadline)
+            return await with_retries(lambda: self._attempt(call, deadline), deadline=deadline)
 
-    async def _attempt(
-        self, provider: Provider, messages: tuple[Message, ...], deadline: Deadline, sub_call: bool
-    ) -> ModelReply:
-        tokens = upper_bound_tokens(messages) + provider.max_output_tokens
-        permit = await self._ledger.reserve(tokens=tokens, sub_call=sub_call, until=deadline)
+    async def _attempt(self, call: _Call, deadline: Deadline) -> ModelReply:
+        """Policies come first: what they refuse costs nothing. What is sent is counted in the same step, so that calls
+        at the same time can't all be told that there is room.
+        """
+        call.messages[:] = self._policies.request(
+            call.messages,
+            role=call.role,
+            depth=call.depth,
+            model=call.provider.name,
+            sent_bytes=self._ledger.tree_sent_bytes,
+        )
+        messages = tuple(call.messages)
+        tokens = upper_bound_tokens(messages) + call.provider.max_output_tokens
+        with self._ledger.sends(sum(message.size_bytes for message in messages)):
+            permit = await self._ledger.reserve(tokens=tokens, sub_call=call.role == "sub", until=deadline)
         request = ModelRequest(
             messages=messages, timeout_s=deadline.remaining_s, max_reply_bytes=self._limits.max_reply_bytes
         )
-        return await _complete(provider, request, permit)
+        return await _complete(call.provider, request, permit)
+
+    def _received(self, call: _Call, reply: ModelReply) -> ModelReply:
+        """A reply as the policies leave it; it has been paid for."""
+        text = self._policies.reply(reply.text, role=call.role, depth=call.depth, model=call.provider.name)
+        return dataclasses.replace(reply, text=text)
+
+
+def _failed(call: SubCall, kind: str, refusal: Exception) -> SubCallFailure:
+    call.failed(kind, str(refusal))
+    return SubCallFailure(kind, str(refusal))
 
 
 async def _complete(provider: Provider, request: ModelRequest, permit: Permit) -> ModelReply:
@@ -175,4 +229,4 @@ def _for_the_cell(error: ProviderError) -> str:
 
 def upper_bound_tokens(messages: Sequence[Message]) -> int:
     """No tokenizer of today makes more than one token of a UTF-8 byte."""
-    return sum(len(m.content.encode("utf-8", "replace")) + MESSAGE_OVERHEAD_TOKENS for m in messages)
+    return sum(message.size_bytes + MESSAGE_OVERHEAD_TOKENS for message in messages)

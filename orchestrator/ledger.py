@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Iterator
 
 from orchestrator.errors import LimitExceeded
@@ -38,6 +39,7 @@ class Ledger:
         self.output_tokens = 0
         self.estimated_tokens = 0
         self.reserved_tokens = 0
+        self.sent_bytes = 0
 
     def _lineage(self) -> Iterator[Ledger]:
         ledger: Ledger | None = self
@@ -110,6 +112,26 @@ class Ledger:
                 ledger.estimated_tokens += usage.input_tokens + usage.output_tokens
         self._news.set()
 
+    @property
+    def tree_sent_bytes(self) -> int:
+        """What the whole recursion tree has sent to providers: the first ancestor's count holds all of it."""
+        *_, first = self._lineage()
+        return first.sent_bytes
+
+    @contextlib.contextmanager
+    def sends(self, size_bytes: int) -> Iterator[None]:
+        """Count a request's text as sent, here and in every ancestor; taken back where the body raises."""
+        self._add_sent(size_bytes)
+        try:
+            yield
+        except BaseException:
+            self._add_sent(-size_bytes)
+            raise
+
+    def _add_sent(self, size_bytes: int) -> None:
+        for ledger in self._lineage():
+            ledger.sent_bytes += size_bytes
+
     def refuse(self) -> None:
         """Count a sub-call that was refused."""
         for ledger in self._lineage():
@@ -127,6 +149,11 @@ class Ledger:
             0.0,
             min(ledger._limits.max_tokens - ledger.spent_tokens - ledger.reserved_tokens for ledger in self._lineage()),
         )
+
+    def left(self) -> dict[str, float | None]:
+        """What is left of the budget, for a record; None is unlimited."""
+        found = {"sub_calls": self.sub_calls_left, "tokens": self.tokens_left, "wall_s": self.deadline.remaining_s}
+        return {name: round(amount, 3) if math.isfinite(amount) else None for name, amount in found.items()}
 
     def usage(self, *, turns: int, wall_s: float) -> Usage:
         """What has been spent so far."""
@@ -163,7 +190,7 @@ class Permit:
         )
 
     def settle_refused(self) -> None:
-        """The server answered with an error status: no tokens were billed."""
+        """The server answered with an error status, or was never reached: no tokens were billed."""
         self._settle(TokenUsage(input_tokens=0, output_tokens=0))
 
     def settle_unknown(self) -> None:

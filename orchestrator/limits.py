@@ -42,7 +42,7 @@ class Limits:
 
     Attributes:
         max_turns: Root replies, 1 and more.
-        max_depth: Levels below the root, 0 to 16. 1 allows plain sub-calls; 0 none.
+        max_depth: Levels below the root, 0 to 16. 1 allows plain sub-calls; 0 none; more is accepted and not used yet.
         max_sub_calls: Sub-calls sent to a provider, retries included, 0 and more.
         max_tokens: Input and output tokens of all calls together. Before a call its upper bound is reserved
             (one token a UTF-8 byte, plus the reply's maximum); after it the provider's own count is charged.
@@ -93,6 +93,21 @@ def _check(name: str, value: Any) -> None:
         raise ConfigError(f"Limits.{name}: {value!r} is not {kind} from {least:,} to {most:,}{hint}")
 
 
+def merge_limits(limits: Limits | None, **overrides: float | None) -> Limits:
+    """The limits with a constructor's short forms put in.
+
+    Raises:
+        ConfigError: Both were given and contradict each other.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    base, default = limits or Limits(), Limits()
+    for name, value in given.items():
+        if getattr(base, name) not in (getattr(default, name), value):
+            raise ConfigError(f"limits.{name}: {getattr(base, name)!r} contradicts {value!r}; give it once")
+    merged: Limits = dataclasses.replace(base, **given)  # type: ignore[arg-type]
+    return merged
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What a run has spent so far.
@@ -107,7 +122,7 @@ class Usage:
         estimated_tokens: Those of both that were estimated (4 characters a token) or charged by reservation,
             because the provider gave no count.
         wall_s: Seconds since the start.
-        refusals: Sub-calls that a limit or the gate refused.
+        refusals: Sub-calls that a limit, a policy or the gate refused.
     """
 
     turns: int = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrator import prompts
-from orchestrator.errors import LimitExceeded, ProviderError, VariableError
+from orchestrator.errors import LimitExceeded, PolicyRefused, ProviderError, VariableError
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
 from orchestrator.limits import Limits
@@ -17,7 +17,7 @@ from orchestrator.recorder import Recorder
 from orchestrator.rendering import CellView, plain_output, render_observation
 from orchestrator.repl import Repl
 from orchestrator.result import Cell, StopReason, Turn
-from orchestrator.typed import Vocabulary, render_typed
+from orchestrator.typed import Vocabulary, render_typed, typed_report
 from sandbox.cell import CellResult
 
 MAX_CELLS_PER_TURN: Final = 16
@@ -98,6 +98,8 @@ class Loop:
                 reply, turn = await self._ask_root()
             except LimitExceeded as limit:
                 return self._stopped_by(limit)
+            except PolicyRefused:
+                return Outcome(None, StopReason.POLICY_REFUSED)
             parsed = parse_reply(reply.text)
             ran = await self._run_cells(turn, parsed)
             answer, remark = await self._answer(parsed, ran)
@@ -134,7 +136,7 @@ class Loop:
             if self._quarantine is not None:
                 self._quarantine.learn(code)
             result = await self._repl.run(code)
-            view = CellView(cell=result, notes=_notes(result, self._limits))
+            view = CellView(cell=result, notes=_notes(result, self._limits), lines=code.count("\n") + 1)
             _fill(cell, result, self._limits.max_output_chars)
             self._recorder.cell_ends(turn, cell, _facts(result))
             ran.views.append(view)
@@ -185,6 +187,7 @@ class Loop:
         if not ran.views:
             return None
         if self._quarantine is not None:
+            self._recorder.turns[-1].values = typed_report(ran.views, self._quarantine).shown
             return render_typed(ran.views, self._quarantine)
         return render_observation(ran.views, self._limits.max_output_chars)
 

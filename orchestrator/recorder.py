@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator.limits import Usage
 from orchestrator.providers.base import ModelReply
-from orchestrator.result import Cell, StopReason, SubCall, Turn
-from orchestrator.trace import TraceEvent
+from orchestrator.result import Cell, PolicyDecision, StopReason, SubCall, SubReply, TraceInfo, Turn
+from orchestrator.trace import TraceEvent, TraceFile
 
 Listener = Callable[[TraceEvent], None]
 """Is called with each event, on the event loop: be quick, raise nothing."""
 
 MAX_REFUSALS_KEPT = 100
+MAX_DECISIONS_KEPT = 100
+
+_QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""")
+_PLACES = {"on_request": "prompts", "on_reply": "replies", "on_answer": "answer"}
 
 
 class Recorder:
@@ -30,11 +37,22 @@ class Recorder:
         self._over = False
         self.outside_calls: list[SubCall] = []
         """Sub-calls made while no turn's cell runs: those of a `REPLEnvironment`."""
+        self.sub_replies: list[SubReply] = []
+        self.decisions: list[PolicyDecision] = []
+        self.decision_count = 0
+        self.redactions: Counter[str] = Counter()
+        self.violations: list[str] = []
 
     @property
     def wall_s(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._started
+
+    @property
+    def trace(self) -> TraceInfo | None:
+        """The trace that is written, where one is."""
+        files = (listener.info() for listener in self._listeners if isinstance(listener, TraceFile))
+        return next(files, None)
 
     def emit(self, kind: str, facts: dict[str, Any] | None = None, **texts: str | None) -> None:
         """Tell all listeners; nothing after the run's end."""
@@ -66,30 +84,76 @@ class Recorder:
         told = {"turn": turn.number, "cell": len(turn.cells), "status": cell.status, "wall_s": round(cell.wall_s, 6)}
         self.emit("cell", told | facts, output=cell.output, error=cell.error)
 
-    def sub_call(self, call: SubCall) -> None:
-        """A sub-call was answered, failed or was refused."""
+    def sub_call(self, call: SubCall, left: dict[str, Any] | None = None) -> None:
+        """A sub-call was answered or failed.
+
+        Args:
+            call: What was asked and what came of it.
+            left: What it left of the run's budget.
+        """
+        self._keep(call)
+        if call.reply is not None:
+            raw = call.reply.encode("utf-8", "surrogatepass")
+            digest = hashlib.sha256(raw).hexdigest()
+            given = SubReply(turn=len(self.turns), model=call.model, size_bytes=len(raw), sha256=digest)
+            self.sub_replies.append(given)
+        self.emit("sub_call", self._facts(call) | {"left": left}, **_texts(call))
+
+    def refused(self, call: SubCall, left: dict[str, Any] | None = None) -> None:
+        """A sub-call was refused. A cell can ask without end, so few are kept, and little of each."""
+        self._refused += 1
+        if self._refused <= MAX_REFUSALS_KEPT:
+            sizes = {"asked_chars": len(call.prompt) + len(call.data or "")}
+            call.shorten()
+            self._keep(call)
+            self.emit("refusal", self._facts(call) | sizes | {"left": left}, **_texts(call))
+
+    def _keep(self, call: SubCall) -> None:
         (self._cell.sub_calls if self._cell is not None else self.outside_calls).append(call)
-        facts = {
+
+    def _facts(self, call: SubCall) -> dict[str, Any]:
+        return {
             "turn": len(self.turns),
             "model": call.model,
+            "depth": call.depth,
             "error_kind": call.error_kind,
             "usage": dataclasses.asdict(call.usage) if call.usage else None,
             "wall_s": round(call.wall_s, 6),
         }
-        self.emit("sub_call", facts, prompt=call.prompt, data=call.data, reply=call.reply, error=call.error)
 
-    def refused(self, call: SubCall) -> None:
-        """A sub-call was refused. A cell can ask without end, so few are kept, and little of each."""
-        self._refused += 1
-        if self._refused <= MAX_REFUSALS_KEPT:
-            call.shorten()
-            self.sub_call(call)
+    def policy(self, decision: PolicyDecision) -> None:
+        """A policy redacted, refused or reported. All are counted; of those on sub-calls, which never end, few kept."""
+        self.decision_count += 1
+        if decision.action == "redact":
+            self.redactions[_PLACES[decision.hook]] += decision.count
+        if len(self.decisions) < MAX_DECISIONS_KEPT or decision.role == "root":
+            self.decisions.append(decision)
+            self.emit("policy", {"turn": len(self.turns)} | dataclasses.asdict(decision))
+
+    def violation(self, what: str) -> None:
+        """The box broke the protocol. `what` is the host's words, but what it quotes is the box's."""
+        self.violations.append(what)
+        plain = _QUOTED.sub(lambda quoted: f"({len(quoted[0]) - 2} characters)", what)
+        self.emit("violation", {"turn": len(self.turns), "kind_of_violation": plain}, what=what)
 
     def box_lost(self, turn: Turn, because: str) -> None:
         """The box is gone and a fresh one is taken. `because` is the host's own words."""
         self.emit("box_lost", {"turn": turn.number, "because": because})
 
-    def run_ends(self, stop_reason: StopReason, usage: Usage, answer: str | None) -> None:
-        """The run is over."""
-        self.emit("run_end", {"stop_reason": stop_reason.value, "usage": dataclasses.asdict(usage)}, answer=answer)
+    def run_ends(
+        self, stop_reason: StopReason, usage: Usage, answer: str | None, *, failure: str | None = None
+    ) -> None:
+        """The run is over. `failure` is the type of the error that ended it, where one did."""
+        facts = {
+            "stop_reason": stop_reason.value,
+            "failure": failure,
+            "usage": dataclasses.asdict(usage),
+            "policy_decisions": self.decision_count,
+            "redactions": dict(self.redactions),
+        }
+        self.emit("run_end", facts, answer=answer)
         self._over = True
+
+
+def _texts(call: SubCall) -> dict[str, str | None]:
+    return {"prompt": call.prompt, "data": call.data, "reply": call.reply, "error": call.error}

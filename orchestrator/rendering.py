@@ -33,7 +33,7 @@ _FRAME_KEY = secrets.token_bytes(16)
 """Of this process: nobody outside can compute a frame's mark, however well an output can be foreseen."""
 _NEWLINE_OR_TAB = re.compile("[\n\t]")
 
-_OUTCOMES: Final[dict[CellStatus, str]] = {
+OUTCOMES: Final[dict[CellStatus, str]] = {
     "ok": "ran",
     "error": "was ended by an error",
     "interrupted": "was stopped",
@@ -48,10 +48,12 @@ class CellView:
     Attributes:
         cell: What it did.
         notes: Lines of the host's own, for example that a limit stopped the cell and its variables are lost. Not cut.
+        lines: Lines of its code, as the host sent it. The box can't name a line beyond them.
     """
 
     cell: CellResult
     notes: tuple[str, ...] = ()
+    lines: int = 0
 
 
 def truncate_output(text: str, max_length: int = 20_000, *, true_length: int | None = None) -> str:
@@ -102,7 +104,7 @@ def render_observation(cells: Sequence[CellView], max_chars: int = 20_000) -> st
     parts = []
     for number, (view, named) in enumerate(zip(cells, sections, strict=True), start=1):
         which = f"Cell {number} of {len(cells)}" if len(cells) > 1 else "The cell"
-        parts.append(f"{which} {_OUTCOMES[view.cell.status]}" + ("." if named else " and showed nothing."))
+        parts.append(f"{which} {OUTCOMES[view.cell.status]}" + ("." if named else " and showed nothing."))
         parts += [_frame(name, output, next(shares), boundary) for name, output in named]
         parts += [f"Note: {note}" for note in view.notes]
     return "\n".join(parts)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from orchestrator.errors import BoxError, ConfigError, ContextError, ProtocolViolation, VariableError
@@ -18,6 +18,7 @@ from sandbox.sandbox import Sandbox
 from sandbox.spec import CellLimits, KernelSettings, SandboxSpec
 from sandbox.store import StoredContext
 from sandbox.subcalls import QueryHandler
+from sandbox.threads import made_in_thread
 
 SUB_CALL_FUNCTIONS = ("llm_query", "llm_query_batched")
 REPORT_FUNCTIONS = ("report", "declare_labels")
@@ -82,10 +83,11 @@ class Repl:
         )
         with _our_errors():
             host = await shared_host(progress)
-            stored = await asyncio.to_thread(host.store.put, context)
+            image = await host.image_for(spec, progress)
+            stored = await made_in_thread(partial(host.store.put, context), host.store.forget)
             try:
                 sandbox = await Sandbox.start(
-                    spec, engine=host.engine, store=host.store, image=host.image, settings=settings, handler=handler
+                    spec, engine=host.engine, store=host.store, image=image, settings=settings, handler=handler
                 )
             except BaseException:
                 host.store.forget(stored)

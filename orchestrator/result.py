@@ -16,17 +16,19 @@ MAX_SHORT_PROMPT_CHARS = 200
 
 
 class StopReason(StrEnum):
-    """Why a run ended. The first is success; limits return a partial answer; the last four raise."""
+    """Why a run ended. The first is success; limits return a partial answer; the last five raise."""
 
     ANSWERED = "answered"
     TURN_LIMIT = "turn_limit"
     TOKEN_LIMIT = "token_limit"  # noqa: S105 - no password
     TIME_LIMIT = "time_limit"
     NO_PROGRESS = "no_progress"
+    POLICY_REFUSED = "policy_refused"
     PROVIDER_ERROR = "provider_error"
     SANDBOX_ERROR = "sandbox_error"
     PROTOCOL_VIOLATION = "protocol_violation"
     CANCELLED = "cancelled"
+    INTERNAL_ERROR = "internal_error"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class SubCall:
         error: That exception's text, or None.
         usage: Tokens of the attempt that succeeded.
         wall_s: Seconds, waiting for a free slot and retries included.
+        depth: 1 for a sub-call of the first root, one more for each level below.
     """
 
     model: str
@@ -52,6 +55,7 @@ class SubCall:
     error: str | None = None
     usage: TokenUsage | None = None
     wall_s: float = 0.0
+    depth: int = 1
 
     def answered(self, reply: ModelReply) -> None:
         """Take over what the model answered."""
@@ -100,6 +104,7 @@ class Turn:
         usage: Tokens of the reply.
         wall_s: Seconds the root took.
         cells: The cells that ran.
+        values: In ``observe="typed"``: what of the box reached the root, by name. Numbers, booleans and labels.
     """
 
     number: int
@@ -107,11 +112,90 @@ class Turn:
     usage: TokenUsage | None = None
     wall_s: float = 0.0
     cells: list[Cell] = field(default_factory=list)
+    values: list[tuple[str, Any]] = field(default_factory=list)
 
     @property
     def sub_calls(self) -> list[SubCall]:
         """The sub-calls of all its cells."""
         return [call for cell in self.cells for call in cell.sub_calls]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDecision:
+    """What a policy did, where it did not just allow.
+
+    Attributes:
+        policy: Its name.
+        hook: ``on_request``, ``on_reply`` or ``on_answer``.
+        action: ``redact``, ``refuse`` or ``report`` (it let pass what it noticed).
+        count: Places redacted; else 1.
+        reason: In the policy's words.
+        role: Whose request or reply it was, ``root`` or ``sub``.
+        depth: Of that model.
+        model: The provider's name; "" for an answer.
+    """
+
+    policy: str
+    hook: str
+    action: str
+    count: int
+    reason: str
+    role: str
+    depth: int
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One document of a run.
+
+    Attributes:
+        name: Its key in a context of several texts; else ``context``. Whoever sent the file may have chosen it.
+        kind: ``text``, ``list`` or ``dict``.
+        size_bytes: UTF-8 bytes; of a list or dict those of its JSON.
+        sha256: Of the same bytes.
+        loaded: Whether a box had it, where code could read it.
+    """
+
+    name: str
+    kind: str
+    size_bytes: int
+    sha256: str
+    loaded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubReply:
+    """One sub-model's reply that was given to a cell. What the cell showed of it to the root, the host can't tell.
+
+    Attributes:
+        turn: The turn whose cell got it; 0 outside of any.
+        model: Who replied.
+        size_bytes: UTF-8 bytes.
+        sha256: Of the same bytes.
+    """
+
+    turn: int
+    model: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceInfo:
+    """The trace that was written of a run.
+
+    Attributes:
+        path: The file.
+        head: SHA-256 of its last line, the anchor for `airlock verify`. Only of use where it is kept elsewhere.
+        digest_key: Key of the texts' digests in it, in hex (`orchestrator.trace`).
+        redactions: Secrets that were replaced in it.
+    """
+
+    path: str
+    head: str
+    digest_key: str
+    redactions: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +209,14 @@ class RunResult:
         turns: Every turn.
         isolation: The least level that a box of it was given, ``container`` or ``gvisor``; it may be more than was
             demanded. None where no box came up.
+        documents: What it was asked about.
+        sub_replies: Replies of sub-models that reached the root's cells.
+        decisions: What policies redacted, refused or reported, in order; of sub-calls' at most 100.
+        decision_count: How many there were.
+        redactions: Places that policies redacted: in ``prompts``, ``replies`` and the ``answer``. Those in the trace
+            are counted in `trace`.
+        violations: What the box did that no honest box does; the first one ends the run.
+        trace: The trace file, where one was written.
     """
 
     answer: str | None
@@ -132,6 +224,13 @@ class RunResult:
     usage: Usage
     turns: tuple[Turn, ...]
     isolation: str | None
+    documents: tuple[Document, ...] = ()
+    sub_replies: tuple[SubReply, ...] = ()
+    decisions: tuple[PolicyDecision, ...] = ()
+    decision_count: int = 0
+    redactions: dict[str, int] = field(default_factory=dict)
+    violations: tuple[str, ...] = ()
+    trace: TraceInfo | None = None
 
 
 class Trajectory:
@@ -170,11 +269,20 @@ class Trajectory:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""
-        return dataclasses.asdict(self.result) | {
-            "stop_reason": self.stop_reason.value,
-            "turns": [dataclasses.asdict(turn) for turn in self],
-        }
+        plain: dict[str, Any] = json_values(self.result)
+        return plain
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Everything as JSON. It holds the document's text wherever a cell or a prompt did."""
         return json.dumps(self.to_dict(), indent=indent)
+
+
+def json_values(value: Any) -> Any:
+    """Dataclasses, tuples and enumerations of a result as dicts, lists and strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: json_values(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, list | tuple):
+        return [json_values(item) for item in value]
+    if isinstance(value, dict):
+        return {key: json_values(item) for key, item in value.items()}
+    return value.value if isinstance(value, StrEnum) else value

@@ -96,11 +96,11 @@ def _wait_s(state: tenacity.RetryCallState) -> float:
 def _log_retry(state: tenacity.RetryCallState, max_attempts: int) -> None:
     error = _failure(state)
     _log.warning(
-        "%s: attempt %d of %d failed (status %s); next in %.2f s",
+        "%s: attempt %d of %d failed (%s); next in %.1f s",
         error.provider,
         state.attempt_number,
         max_attempts,
-        error.status,
+        "no answer" if error.status is None else f"status {error.status}",
         state.upcoming_sleep,
     )
 

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestrator.context import check_context, format_context_info
-from orchestrator.errors import ConfigError, ProtocolViolation, ProviderError, RLMError
+from orchestrator.documents import documents_of
+from orchestrator.errors import ConfigError, PolicyRefused, ProtocolViolation, ProviderError, RLMError
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
-from orchestrator.limits import Limits
+from orchestrator.limits import Limits, merge_limits
 from orchestrator.loop import Loop, Outcome
-from orchestrator.prompts import Observe, PromptMode, prompt_for
+from orchestrator.policies.base import Policy
+from orchestrator.policies.chain import PolicyChain, checked_policies
+from orchestrator.prompts import DATA_IMAGE, Observe, PromptMode, prompt_for
 from orchestrator.providers.base import LLMInterface, Provider
 from orchestrator.providers.custom import as_provider
 from orchestrator.recorder import Listener, Recorder
 from orchestrator.repl import REPORT_FUNCTIONS, SUB_CALL_FUNCTIONS, Repl, spec_for
-from orchestrator.result import RunResult, StopReason, Trajectory
+from orchestrator.result import Document, RunResult, StopReason, Trajectory
 from orchestrator.sync import run_sync
 from orchestrator.trace import TraceFile
 from orchestrator.typed import Vocabulary
@@ -48,6 +51,8 @@ class RLM:
         system_prompt: Replaces the mode's system prompt. What it must say of the REPL is in `orchestrator.prompts`.
         trace_dir: Where to write a trace of each run, one JSONL file readable by its owner alone; by default none.
         keep_text: Whether the trace holds the document's and the models' text.
+        redact_trace: Whether what has the form of a secret is replaced in the trace's code and text.
+        policies: Asked, in this order, about each request, each reply and the answer (`orchestrator.policies`).
 
     Raises:
         ConfigError: A setting is wrong, by name, value and range. Nothing was started.
@@ -68,6 +73,8 @@ class RLM:
         system_prompt: str | None = None,
         trace_dir: str | Path | None = None,
         keep_text: bool = False,
+        redact_trace: bool = True,
+        policies: Sequence[Policy] = (),
     ) -> None:
         self._limits = merge_limits(
             limits, max_turns=max_iterations, max_depth=max_depth, max_output_chars=max_output_length
@@ -76,11 +83,15 @@ class RLM:
         self._prompt_mode = prompt_mode
         self._observe = observe
         mode_prompt = prompt_for(prompt_mode if self._limits.max_depth else "no_subcalls", observe)
+        if self._spec.image == "data":
+            mode_prompt += DATA_IMAGE
         self._system_prompt = mode_prompt if system_prompt is None else system_prompt
         self._root = as_provider(root_llm)
         self._sub = None if prompt_mode == "no_subcalls" else as_provider(sub_llm if sub_llm is not None else root_llm)
         self._trace_dir = Path(trace_dir) if trace_dir is not None else None
         self._keep_text = keep_text
+        self._redact_trace = redact_trace
+        self._policies = checked_policies(policies)
 
     @property
     def limits(self) -> Limits:
@@ -127,23 +138,37 @@ class RLM:
         if not isinstance(question, str) or not question.strip():
             raise ConfigError(f"query: {question!r:.80} is not a question (a str that is not blank)")
         checked = await asyncio.to_thread(check_context, context)
-        trace = TraceFile(self._trace_dir, keep_text=self._keep_text) if self._trace_dir else None
+        documents = await asyncio.to_thread(documents_of, checked)
+        trace = self._trace()
         try:
             recorder = Recorder([*listeners, *([trace] if trace else [])])
-            return await _Run(self, question, checked, recorder).run()
+            return await _Run(self, question, checked, documents, recorder).run()
         finally:
             if trace:
                 trace.close()
+
+    def _trace(self) -> TraceFile | None:
+        if self._trace_dir is None:
+            return None
+        return TraceFile(self._trace_dir, keep_text=self._keep_text, redact=self._redact_trace)
 
 
 class _Run:
     """One run: opens the box, runs the loop, and always ends with a reason."""
 
-    def __init__(self, rlm: RLM, question: str, context: Any, recorder: Recorder) -> None:
+    def __init__(
+        self, rlm: RLM, question: str, context: Any, documents: tuple[Document, ...], recorder: Recorder
+    ) -> None:
         self._rlm = rlm
         self._question = question
         self._context = context
+        self._documents = documents
         self._recorder = recorder
+        self._policies = PolicyChain(
+            rlm._policies,
+            record=recorder.policy,
+            document_bytes=sum(document.size_bytes for document in documents),
+        )
         self._ledger = Ledger(rlm._limits)
         self._loop: Loop | None = None
         self._isolation: str | None = None
@@ -153,10 +178,15 @@ class _Run:
         try:
             outcome = await self._run_in_box()
         except RLMError as error:
-            error.result = self._end(_reason(error))
+            if isinstance(error, ProtocolViolation):
+                self._recorder.violation(str(error))
+            error.result = self._end(_reason(error), failure=error)
             raise
-        except BaseException:
-            self._end(StopReason.CANCELLED)
+        except Exception as error:  # a bug, of ours or of a listener's
+            self._end(StopReason.INTERNAL_ERROR, failure=error)
+            raise
+        except BaseException as error:
+            self._end(StopReason.CANCELLED, failure=error)
             raise
         return self._end(outcome.stop_reason, outcome.answer)
 
@@ -166,17 +196,31 @@ class _Run:
         def say(line: str) -> None:  # from a thread, which outlives a cancelled run; listeners are called on the loop
             loop.call_soon_threadsafe(self._recorder.emit, "setup", {"doing": line})
 
-        gate = Gate(root=rlm._root, sub=rlm._sub, limits=rlm._limits, ledger=self._ledger, recorder=self._recorder)
-        repl = await Repl.open(
-            self._context,
-            spec=rlm._spec,
+        gate = Gate(
+            root=rlm._root,
+            sub=rlm._sub,
             limits=rlm._limits,
-            deadline=self._ledger.deadline,
-            handler=gate.handle,
-            functions=self._functions(gate),
-            progress=say,
-            on_box=self._box_opened,
+            ledger=self._ledger,
+            recorder=self._recorder,
+            policies=self._policies,
         )
+        try:
+            async with asyncio.timeout(self._ledger.deadline.remaining_s) as opening:
+                repl = await Repl.open(
+                    self._context,
+                    spec=rlm._spec,
+                    limits=rlm._limits,
+                    deadline=self._ledger.deadline,
+                    handler=gate.handle,
+                    functions=self._functions(gate),
+                    progress=say,
+                    on_box=self._box_opened,
+                )
+        except TimeoutError:
+            if not opening.expired():
+                raise
+            return Outcome(None, StopReason.TIME_LIMIT)
+        self._documents = tuple(dataclasses.replace(document, loaded=True) for document in self._documents)
         try:
             self._loop = Loop(
                 gate=gate,
@@ -184,7 +228,7 @@ class _Run:
                 ledger=self._ledger,
                 limits=rlm._limits,
                 recorder=self._recorder,
-                system_prompt=rlm._system_prompt,
+                system_prompt=rlm._system_prompt + self._policies.system_note,
                 question=self._question,
                 context_info=format_context_info(self._context),
                 quarantine=Vocabulary() if rlm._observe == "typed" else None,
@@ -221,23 +265,43 @@ class _Run:
             "observe": rlm._observe,
             "isolation": rlm._spec.isolation,
             "context": format_context_info(self._context),
+            "documents": [
+                {"kind": document.kind, "size_bytes": document.size_bytes, "sha256": document.sha256}
+                for document in self._documents
+            ],
+            "policies": [policy.name for policy in rlm._policies],
             "limits": {
                 field.name: _json_number(getattr(rlm._limits, field.name)) for field in dataclasses.fields(Limits)
             },
         }
         self._recorder.emit("run_start", facts, question=self._question)
 
-    def _end(self, reason: StopReason, answer: str | None = None) -> RunResult:
-        if answer is None and self._loop is not None:
+    def _end(self, reason: StopReason, answer: str | None = None, *, failure: BaseException | None = None) -> RunResult:
+        """The one way out for every answer, whole or partial: the policies are asked about each."""
+        if answer is None and self._loop is not None and reason is not StopReason.POLICY_REFUSED:
             answer = self._loop.partial
-        usage = self._ledger.usage(turns=len(self._recorder.turns), wall_s=self._recorder.wall_s)
-        self._recorder.run_ends(reason, usage, answer)
+        if answer is not None:
+            try:
+                answer = self._policies.answer(answer, partial=reason is not StopReason.ANSWERED)
+            except PolicyRefused:
+                answer = None
+                reason = reason if failure else StopReason.POLICY_REFUSED
+        recorder = self._recorder
+        usage = self._ledger.usage(turns=len(recorder.turns), wall_s=recorder.wall_s)
+        recorder.run_ends(reason, usage, answer, failure=type(failure).__name__ if failure else None)
         return RunResult(
             answer=answer,
             stop_reason=reason,
             usage=usage,
-            turns=tuple(self._recorder.turns),
+            turns=tuple(recorder.turns),
             isolation=self._isolation,
+            documents=self._documents,
+            sub_replies=tuple(recorder.sub_replies),
+            decisions=tuple(recorder.decisions),
+            decision_count=recorder.decision_count,
+            redactions=dict(recorder.redactions),
+            violations=tuple(recorder.violations),
+            trace=recorder.trace,
         )
 
 
@@ -249,18 +313,3 @@ def _reason(error: RLMError) -> StopReason:
 
 def _json_number(value: float) -> float | str:
     return "unlimited" if value == float("inf") else value
-
-
-def merge_limits(limits: Limits | None, **overrides: float | None) -> Limits:
-    """The limits with a constructor's short forms put in.
-
-    Raises:
-        ConfigError: Both were given and contradict each other.
-    """
-    given = {name: value for name, value in overrides.items() if value is not None}
-    base, default = limits or Limits(), Limits()
-    for name, value in given.items():
-        if getattr(base, name) not in (getattr(default, name), value):
-            raise ConfigError(f"limits.{name}: {getattr(base, name)!r} contradicts {value!r}; give it once")
-    merged: Limits = dataclasses.replace(base, **given)  # type: ignore[arg-type]
-    return merged

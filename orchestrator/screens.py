@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+SILENCE_S: Final = 10.0
 
 Line = tuple[tuple[str, str], ...]
 """Pieces of a line: text that is safe to show, and its style (rich's words, "" for none)."""
@@ -27,22 +30,53 @@ class Screen(Protocol):
 
 
 class PlainScreen:
-    """One write a line, so that lines of several programs don't mix."""
+    """One write a line, so that lines of several programs don't mix. A silence is broken by what is waited for.
 
-    def __init__(self, stream: TextIO, prefix: str) -> None:
+    Args:
+        stream: Where to print.
+        prefix: Of each line.
+        status: What stands in the line after a silence; called from a thread.
+        silence_s: Seconds without a line before that.
+    """
+
+    def __init__(self, stream: TextIO, prefix: str, status: Callable[[], str], *, silence_s: float = SILENCE_S) -> None:
         self._stream = stream
         self._prefix = prefix
+        self._status = status
+        self._silence_s = silence_s
+        self._lock = threading.Lock()
+        self._shown = threading.Event()
+        self._closed = False
 
     def open(self) -> None:
-        """Nothing to prepare."""
+        """From now on a silence is broken."""
+        threading.Thread(target=self._break_silences, name="airlock-progress", daemon=True).start()
+
+    def _break_silences(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the reader of the stream is gone, or it is closed
+            while not self._closed:
+                if self._shown.wait(self._silence_s):
+                    self._shown.clear()
+                    continue
+                with self._lock:
+                    if not self._closed:
+                        self._write(f"  {self._status()}")
 
     def show(self, line: Line, *, whole: bool = False) -> None:
         """Print one line, without its styles; nothing is cut here."""
-        self._stream.write(self._prefix + "".join(piece for piece, _ in line) + "\n")
+        with self._lock:
+            self._write("".join(piece for piece, _ in line))
+        self._shown.set()
+
+    def _write(self, text: str) -> None:
+        self._stream.write(f"{self._prefix}{text}\n")
         self._stream.flush()
 
     def close(self) -> None:
-        """Nothing to take down."""
+        """A silence is not broken any more. A line on its way is written before this returns."""
+        with self._lock:
+            self._closed = True
+        self._shown.set()
 
 
 class TerminalScreen:

@@ -1,17 +1,24 @@
 """The trace: one JSONL file for each run, one line for each event.
 
 By default a line holds code, sizes, digests, usage and timings, and no text that the document may have written: of
-each text it says its length and SHA-256. With ``keep_text`` the text stands beside them. Journal, audit log and
-views read this one format.
+each text it says its length and a digest. With ``keep_text`` the text stands beside them. Journal, audit log and views
+read this one format. Code is the root model's own, and in ``observe="full"`` the root may have copied words of the
+document into it. In code and kept text, what has the form of a secret is replaced (`orchestrator.policies.secrets`).
+
+A digest is an HMAC-SHA-256 of the text, under a key that the run drew: who reads the trace alone can't find a short
+text by trying (a plain hash of "yes" is known to all). The key stands in `TraceFile.digest_key` and in the result, and
+in the first line where text is kept anyway; with it, anybody who has a text can show that the trace means this text.
+Documents' digests are plain SHA-256, so that the file can be told: of a very short document they can be guessed too.
 
 It is an audit log too: each line begins with the SHA-256 of the line before it, so an edit, a removal or a new order
-shows (`verify_trace`). A cut at the end, or a file written anew, shows only against the digest of the last line, the
-head, which therefore must be kept elsewhere.
+shows (`orchestrator.audit_log`). A cut at the end, or a file written anew, shows only against the digest of the last
+line, the head, which therefore must be kept elsewhere.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 import secrets
@@ -21,8 +28,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestrator.errors import ConfigError
+from orchestrator.policies.secrets import redact_secrets
+from orchestrator.result import TraceInfo
 
-FORMAT: Final = "airlock-trace/1"
+FORMAT: Final = "airlock-trace/2"
 NO_LINE: Final = "0" * 64
 """What the first line has in the place of a digest."""
 
@@ -32,10 +41,12 @@ class TraceEvent:
     """One thing that happened.
 
     Attributes:
-        kind: ``run_start``, ``setup``, ``box`` (what the audit of a new box says), ``turn``, ``cell_start``, ``cell``,
-            ``sub_call``, ``box_lost`` or ``run_end``.
+        kind: ``run_start``, ``setup``, ``box`` (what the audit of a new box measured), ``turn``, ``cell_start``,
+            ``cell``, ``sub_call`` (answered or failed), ``refusal`` (a sub-call that never reached a model), ``policy``
+            (a policy redacted, refused or reported), ``violation``, ``box_lost`` or ``run_end``.
         t_s: Seconds since the run's start.
-        facts: JSON values that hold no text of the document, of a model's reply or of a cell's output.
+        facts: JSON values that hold no text of the document, of a model's reply or of a cell's output; but ``code``,
+            which the root wrote and may have copied words into.
         texts: Texts that may.
     """
 
@@ -44,16 +55,6 @@ class TraceEvent:
     facts: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
 
-    def to_record(self, *, keep_text: bool) -> dict[str, Any]:
-        """The event as one JSON object."""
-        record: dict[str, Any] = {"kind": self.kind, "t_s": round(self.t_s, 6), **self.facts}
-        for name, text in self.texts.items():
-            record[f"{name}_chars"] = len(text)
-            record[f"{name}_sha256"] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-            if keep_text:
-                record[name] = text
-        return record
-
 
 class TraceFile:
     """Appends events to a new file that only its owner can read.
@@ -61,17 +62,25 @@ class TraceFile:
     Args:
         directory: Where to make it (0700); made where it is missing.
         keep_text: Whether texts stand in it.
+        redact: Whether secrets are replaced in code and in kept text.
+
+    Attributes:
+        head: SHA-256 of the last line written.
+        digest_key: Key of the texts' digests, in hex.
+        redactions: Secrets replaced so far.
 
     Raises:
         ConfigError: The directory can't be written.
     """
 
-    def __init__(self, directory: Path, *, keep_text: bool) -> None:
+    def __init__(self, directory: Path, *, keep_text: bool, redact: bool = True) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         self.path = directory / f"{stamp}-{secrets.token_hex(4)}.jsonl"
         self._keep_text = keep_text
+        self._redact = redact
         self.head = NO_LINE
-        """SHA-256 of the last line written."""
+        self.digest_key = secrets.token_hex(16)
+        self.redactions = 0
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -81,75 +90,49 @@ class TraceFile:
 
     def __call__(self, event: TraceEvent) -> None:
         """Write one event; on disk before the next thing happens."""
-        record = event.to_record(keep_text=self._keep_text)
-        start = {"previous": self.head} | ({"format": FORMAT} if event.kind == "run_start" else {})
-        line = json.dumps(start | record)
+        line = json.dumps({"previous": self.head} | self._record(event))
         self.head = hashlib.sha256(line.encode()).hexdigest()
         self._file.write(line + "\n")
         self._file.flush()
+
+    def _record(self, event: TraceEvent) -> dict[str, Any]:
+        record: dict[str, Any] = {"kind": event.kind, "t_s": round(event.t_s, 6), **event.facts}
+        if event.kind == "run_start":
+            record["format"] = FORMAT
+            if self._keep_text:
+                record["digest_key"] = self.digest_key
+        if isinstance(record.get("code"), str):
+            record["code"] = self._cleaned(record["code"])
+        for name, text in event.texts.items():
+            record[f"{name}_chars"] = len(text)
+            record[f"{name}_digest"] = text_digest(text, self.digest_key)
+            if self._keep_text:
+                record[name] = self._cleaned(text)
+        if event.kind == "run_end":
+            record["redactions_in_trace"] = self.redactions
+        return record
+
+    def _cleaned(self, text: str) -> str:
+        if not self._redact:
+            return text
+        text, count = redact_secrets(text)
+        self.redactions += count
+        return text
+
+    def info(self) -> TraceInfo:
+        """What its reader needs."""
+        return TraceInfo(path=str(self.path), head=self.head, digest_key=self.digest_key, redactions=self.redactions)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What `verify_trace` found.
-
-    Attributes:
-        problem: What is wrong, with the line's number, or None.
-        lines: Lines read.
-        head: SHA-256 of the last of them.
-        ended: Whether the last line is the run's end.
-    """
-
-    problem: str | None
-    lines: int
-    head: str
-    ended: bool
-
-
-def verify_trace(path: Path, *, anchor: str | None = None) -> Verdict:
-    """Check a trace's chain, and its head against an anchor that was kept elsewhere.
-
-    Without an anchor, a cut at the end (unless `ended` is false) and a file that was written anew can't be told.
+def text_digest(text: str, key: str) -> str:
+    """The digest that a trace has of a text.
 
     Args:
-        path: The trace.
-        anchor: The head that the run reported, in hex; None where nobody kept it.
-
-    Raises:
-        ConfigError: The file can't be read.
+        text: The text, before anything was redacted in it.
+        key: The trace's ``digest_key``, in hex.
     """
-    head, number, ended = NO_LINE, 0, False
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                problem, ended = _check_line(raw, head, number)
-                if problem:
-                    return Verdict(problem=problem, lines=number, head=head, ended=False)
-                head = hashlib.sha256(raw[:-1]).hexdigest()
-    except OSError as error:
-        raise ConfigError(f"the trace {str(path)!r} can't be read: {error.strerror}") from error
-    problem = None
-    if number == 0:
-        problem = "the file is empty"
-    elif anchor is not None and anchor.strip().lower() != head:
-        problem = f"the last line's digest is {head}, not the anchor: the end was cut off, or the file is another one"
-    return Verdict(problem=problem, lines=number, head=head, ended=ended)
-
-
-def _check_line(raw: bytes, head: str, number: int) -> tuple[str | None, bool]:
-    """What is wrong with a line, and whether it is a run's last."""
-    try:
-        record = json.loads(raw)
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict) or not raw.endswith(b"\n"):
-        return f"line {number} is cut or no JSON object", False
-    if record.get("previous") != head:
-        return f"line {number} does not follow line {number - 1}: one of them was changed, moved or removed", False
-    if number == 1 and record.get("format") != FORMAT:
-        return f"line 1 is not the start of a trace of format {FORMAT}", False
-    return None, record.get("kind") == "run_end"
+    return hmac.digest(bytes.fromhex(key), text.encode("utf-8", "surrogatepass"), "sha256").hex()

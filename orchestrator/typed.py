@@ -1,15 +1,27 @@
 """Quarantine (``observe="typed"``): no text from the box reaches the root.
 
 The root sees how each cell ended, an error's type and line from a fixed list, and the values that its code reported
-with ``report(name=value)`` and that pass `check_report` here: booleans, numbers, labels, and flat lists and dicts of
+with ``report(name=value)`` and that pass `TypedReport` here: booleans, numbers, labels, and flat lists and dicts of
 them. A label is a string that the root itself has written before, as a literal in a call of ``declare_labels(...)``
 in code of its own: the host reads it from the root's reply, never from the box. Names of reported values must be
 identifiers of the root's code for the same reason.
 
 What this gives: an injection in the document can't talk to the model that writes the code in words. What it does not
-give: values can still be wrong, a sub-model that reads the text can still be talked into a wrong label, and numbers can
-encode text, at most `MAX_VALUES` of `MAX_DIGITS` digits a turn, if the root's own code reports such numbers or a cell
-has been talked into forging them.
+give: values can still be wrong, and a sub-model that reads the text can still be talked into a wrong label.
+
+The channel that is left carries numbers and the root's own words, in an order of the box's choosing. As long as only
+the root's code runs, it carries what that code computes. Code of the document's that came to run in the box (through
+``exec``, ``pickle``, a bug) could use all of it, each turn:
+
+* `MAX_VALUES` values, each an integer of `MAX_DIGITS` digits (51 bits) under one of the root's identifiers (8 bits
+  where it has used 256): 2,950 bits;
+* how each of 16 cells ended: whether it printed (1 bit), how much late output there was (29 bits); for the last one the
+  error's type (7 bits) and a line of its code, or a signal (6 bits): 500 bits;
+* what is left of the budget, which a cell can spend as it likes: tokens, sub-questions, seconds: 40 bits;
+* how many values were withheld, and whether ``FINAL_VAR`` found its variable: 15 bits.
+
+Together about 3,500 bits or 440 bytes a turn, in digits that the root is told are numbers. Labels add nothing to it,
+but they are words: whoever declares an alphabet lets the box spell with it, `MAX_VALUES` letters a turn.
 """
 
 from __future__ import annotations
@@ -17,12 +29,12 @@ from __future__ import annotations
 import ast
 import builtins
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from orchestrator.rendering import CellView
-from sandbox.cell import CellResult
+from orchestrator.rendering import OUTCOMES, CellView
 
 MAX_DIGITS: Final = 15
 """Digits of a reported integer: more than any count or length needs, too few for a sentence in code points."""
@@ -32,12 +44,17 @@ MAX_LABELS: Final = 200
 MAX_LEARNED_CHARS: Final = 64 * 1024
 MAX_LABEL_CHARS: Final = 40
 
+UNREAD: Final = "A block could not be read for labels and names: it is no plain Python, or too long."
+NO_LABEL: Final = (
+    f"An argument of declare_labels is no label: each is a literal string in the call, of at most {MAX_LABEL_CHARS} "
+    f"characters, and there are at most {MAX_LABELS}."
+)
+WITHHELD: Final = "no number, boolean or declared label, a name that is not in your code, or too much"
+
 ERROR_TYPES: Final = frozenset(
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
-) | {"SubCallError", "LimitExceeded", "PromptTooLarge", "ProviderError", "NoCellRunning", "BatchError"}
+) | {"SubCallError", "LimitExceeded", "PromptTooLarge", "ProviderError", "PolicyRefused", "NoCellRunning", "BatchError"}
 """Types of errors whose name the root is told; any other one is an ``Exception``."""
-
-MAX_LINE: Final = 100_000
 
 
 @dataclass(slots=True)
@@ -46,14 +63,13 @@ class Vocabulary:
 
     labels: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
+    _complaints: list[str] = field(default_factory=list)
 
     def learn(self, code: str) -> None:
         """Take over the labels and identifiers of a cell. Only ever give it code that the root wrote."""
-        if len(code) > MAX_LEARNED_CHARS:
-            return  # parsing takes time and memory, and what is not learned is withheld
-        try:
-            tree = ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = _parse(code)
+        if tree is None:
+            self._complaints.append(UNREAD)
             return
         for node in ast.walk(tree):
             match node:
@@ -71,6 +87,24 @@ class Vocabulary:
                 is_label = isinstance(item, ast.Constant) and isinstance(item.value, str)
                 if is_label and len(item.value) <= MAX_LABEL_CHARS and len(self.labels) < MAX_LABELS:  # type: ignore[attr-defined]
                     self.labels.add(item.value)  # type: ignore[attr-defined]
+                else:
+                    self._complaints.append(NO_LABEL)
+
+    def complaints(self) -> list[str]:
+        """What was wrong with the code learned since the last call, once each, in words of the host."""
+        found, self._complaints = list(dict.fromkeys(self._complaints)), []
+        return found
+
+
+def _parse(code: str) -> ast.AST | None:
+    if len(code) > MAX_LEARNED_CHARS:
+        return None  # parsing takes time and memory
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the root's style; they would quote its code on the operator's terminal
+            return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 @dataclass(slots=True)
@@ -95,8 +129,7 @@ class TypedReport:
         """For the root."""
         lines = [f"{name} = {_show(value)}" for name, value in self.shown]
         if self.withheld:
-            why = "neither a number, a boolean nor a declared label, or too much"
-            lines.append(f"{self.withheld} of the reported values withheld: {why}")
+            lines.append(f"{self.withheld} of the reported values withheld: {WITHHELD}.")
         return lines
 
 
@@ -145,20 +178,27 @@ def render_typed(cells: Sequence[CellView], vocabulary: Vocabulary) -> str:
         vocabulary: What the root has written so far.
     """
     parts = []
-    report = TypedReport()
     for number, view in enumerate(cells, start=1):
-        parts.append(_headline(view.cell, number, len(cells)))
+        parts.append(_headline(view, number, len(cells)))
         parts += [f"Note: {note}" for note in view.notes]
+    return "\n".join([*parts, *vocabulary.complaints(), *typed_report(cells, vocabulary).lines()])
+
+
+def typed_report(cells: Sequence[CellView], vocabulary: Vocabulary) -> TypedReport:
+    """The values of a turn's cells that may be shown."""
+    report = TypedReport()
+    for view in cells:
         for values in view.cell.reports:
             report.add(values, vocabulary)
-    return "\n".join([*parts, *report.lines()])
+    return report
 
 
-def _headline(cell: CellResult, number: int, total: int) -> str:
+def _headline(view: CellView, number: int, total: int) -> str:
+    cell = view.cell
     which = f"Cell {number} of {total}" if total > 1 else "The cell"
     printed = cell.stdout.true_chars + cell.stderr.true_chars + cell.result.true_chars
-    unseen = f" It printed {min(printed, 10**MAX_DIGITS):,} characters that you are not shown." if printed else ""
+    unseen = " You are not shown what it printed." if printed else ""
     if cell.error is None:
-        return f"{which} ran.{unseen}"
-    lines = f" in its line {cell.error.line}" if 1 <= cell.error.line <= MAX_LINE else ""
-    return f"{which} was ended by {error_type(cell.error.name)}{lines}.{unseen}"
+        return f"{which} {OUTCOMES[cell.status]}.{unseen}"
+    line = f" in its line {cell.error.line}" if 1 <= cell.error.line <= view.lines else ""
+    return f"{which} was ended by {error_type(cell.error.name)}{line}.{unseen}"

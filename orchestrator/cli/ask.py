@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.cli.exits import ExitCode, exit_code_of_error, exit_code_of_stop
 from orchestrator.cli.log_lines import warnings_shown_by
-from orchestrator.cli.messages import UsageError, say
-from orchestrator.cli.options import limits_from
+from orchestrator.cli.messages import UsageError, by_options, say
+from orchestrator.cli.options import keep_days_from, limits_from, policies_from
 from orchestrator.context import MAX_DOCUMENT_BYTES, load_documents
-from orchestrator.errors import ContextError, RLMError
+from orchestrator.errors import ConfigError, ContextError, RLMError
+from orchestrator.kept import remove_old_traces, traces_dir
 from orchestrator.progress import ProgressPrinter
 from orchestrator.providers.spec import provider_from_spec
 from orchestrator.rendering import escape_terminal
+from orchestrator.result import json_values
 from orchestrator.rlm import RLM
 from orchestrator.sync import run_sync
 from orchestrator.trace import TraceFile
 from sandbox.spec import SandboxSpec
-from sandbox.store import state_dir
 
 if TYPE_CHECKING:
     from orchestrator.providers.base import Provider
@@ -34,6 +35,16 @@ if TYPE_CHECKING:
 STDIN: Final = "-"
 STDIN_NAME: Final = "stdin"
 """Name of stdin's text among several documents."""
+
+_JSON_FIELDS: Final = (
+    "isolation",
+    "documents",
+    "sub_replies",
+    "decisions",
+    "decision_count",
+    "redactions",
+    "violations",
+)
 
 _LIMIT_WORDS: Final = {
     "turn_limit": "the root used all of its replies (--max-iterations)",
@@ -52,6 +63,7 @@ def ask(options: argparse.Namespace) -> ExitCode:
     """
     question, files = question_and_files(options.words, options.question)
     limits = limits_from(options)
+    keep_days = keep_days_from(options)
     root, sub = _models(options)
     rlm = RLM(
         root,
@@ -59,14 +71,16 @@ def ask(options: argparse.Namespace) -> ExitCode:
         prompt_mode=options.prompt_mode,
         observe=options.observe,
         limits=limits,
-        sandbox=SandboxSpec(isolation=options.isolation),
+        sandbox=SandboxSpec(isolation=options.isolation, image=options.image),
+        policies=policies_from(options),
     )
     if options.audit_anchor is not None:
         _write_anchor(options.audit_anchor, "")  # now, before anything is spent
     context = _documents(files)
     if not context:
         raise ContextError("the document is empty")
-    trace = TraceFile(state_dir() / "traces", keep_text=options.keep)
+    remove_old_traces(traces_dir(), keep_days)
+    trace = TraceFile(traces_dir(), keep_text=options.keep)
     progress = None if options.quiet or sys.stderr is None else ProgressPrinter(sys.stderr, trace=trace.path)
     listeners: list[Listener] = [trace, progress] if progress else [trace]
     failure: RLMError | None = None
@@ -82,7 +96,9 @@ def ask(options: argparse.Namespace) -> ExitCode:
         if progress:
             progress.close()
         _report_head(trace, options.audit_anchor, quiet=options.quiet)
-    return _deliver(result, failure, trace, as_json=options.json)
+    if not options.quiet:
+        _report_policies(result)
+    return _deliver(result, failure, as_json=options.json)
 
 
 def _report_head(trace: TraceFile, anchor_file: str | None, *, quiet: bool) -> None:
@@ -91,6 +107,19 @@ def _report_head(trace: TraceFile, anchor_file: str | None, *, quiet: bool) -> N
         say(f"trace head {trace.head}")
     if anchor_file is not None:
         _write_anchor(anchor_file, trace.head + "\n")
+
+
+def _report_policies(result: RunResult) -> None:
+    """Say what was redacted, and how often policies stepped in."""
+    counts = dict(result.redactions)
+    if result.trace and result.trace.redactions:
+        counts["trace"] = result.trace.redactions
+    if counts:
+        say("redacted: " + ", ".join(f"{count:,} in the {place}" for place, count in counts.items()))
+    for action, words in (("refuse", "refused"), ("report", "reported")):
+        found = [decision for decision in result.decisions if decision.action == action]
+        if found:
+            say(f"policies {words} {len(found):,} times, first {found[0].policy}: {found[0].reason}")
 
 
 def _write_anchor(file: str, text: str) -> None:
@@ -130,11 +159,20 @@ def _models(options: argparse.Namespace) -> tuple[Provider, Provider | None]:
     spec = options.model or os.environ.get("AIRLOCK_MODEL")
     if not spec:
         raise UsageError("no model is named. Give --model openai:NAME (or anthropic:NAME), or set AIRLOCK_MODEL")
-    root = provider_from_spec(spec, base_url=options.base_url)
+    named = "--model" if options.model else "AIRLOCK_MODEL"
+    root = _model(spec, options.base_url, named, "--base-url")
     if options.sub_model is None and options.sub_base_url is None:
         return root, None
     sub_spec = options.sub_model or spec
-    return root, provider_from_spec(sub_spec, base_url=_sub_base_url(options, spec, sub_spec))
+    named = "--sub-model" if options.sub_model else named
+    return root, _model(sub_spec, _sub_base_url(options, spec, sub_spec), named, "--sub-base-url")
+
+
+def _model(spec: str, base_url: str | None, option: str, url_option: str) -> Provider:
+    try:
+        return provider_from_spec(spec, base_url=base_url)
+    except ConfigError as error:
+        raise ConfigError(by_options(str(error), model=f"{option} {spec}", url=url_option)) from error
 
 
 def _sub_base_url(options: argparse.Namespace, spec: str, sub_spec: str) -> str | None:
@@ -180,9 +218,9 @@ def _read_stdin() -> str:
 # ------------------------------------------------------------------------------------------------------ what comes out
 
 
-def _deliver(result: RunResult, failure: RLMError | None, trace: TraceFile, *, as_json: bool) -> ExitCode:
+def _deliver(result: RunResult, failure: RLMError | None, *, as_json: bool) -> ExitCode:
     if as_json:
-        _print_json(result, failure, trace)
+        _print_json(result, failure)
     elif result.answer is not None:
         print_answer(result.answer)
     if failure is not None:
@@ -191,18 +229,27 @@ def _deliver(result: RunResult, failure: RLMError | None, trace: TraceFile, *, a
     if result.stop_reason.value in _LIMIT_WORDS:
         have = "the answer is partial" if result.answer is not None else "there is no answer"
         say(f"{_LIMIT_WORDS[result.stop_reason.value]}; {have}")
+    if result.stop_reason.value == "policy_refused":
+        say(f"{_refusal(result)}; there is no answer")
     return exit_code_of_stop(result.stop_reason)
 
 
-def _print_json(result: RunResult, failure: RLMError | None, trace: TraceFile) -> None:
+def _refusal(result: RunResult) -> str:
+    """Which policy ended the run, of which few decisions are kept."""
+    last = next((decision for decision in reversed(result.decisions) if decision.action == "refuse"), None)
+    return f"the policy {last.policy} refused: {last.reason}" if last else "a policy refused"
+
+
+def _print_json(result: RunResult, failure: RLMError | None) -> None:
     record: dict[str, Any] = {
         "answer": result.answer,
         "stop_reason": result.stop_reason.value,
         "error": str(failure) if failure else None,
         "usage": dataclasses.asdict(result.usage) | {"total_tokens": result.usage.total_tokens},
-        "isolation": result.isolation,
-        "trace": str(trace.path),
-        "trace_head": trace.head,
+        **{name: json_values(getattr(result, name)) for name in _JSON_FIELDS},
+        "trace": result.trace.path if result.trace else None,
+        "trace_head": result.trace.head if result.trace else None,
+        "trace_digest_key": result.trace.digest_key if result.trace else None,
     }
     sys.stdout.write(json.dumps(record) + "\n")  # ASCII: nothing in it can move a terminal
     sys.stdout.flush()

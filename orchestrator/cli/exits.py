@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     LIMIT = 3
     SANDBOX = 4
     PROVIDER = 5
+    POLICY = 6
     INTERRUPTED = 130
     """Ctrl-C."""
     READER_GONE = 141
@@ -34,10 +35,12 @@ OF_STOP_REASON: Final[dict[str, ExitCode]] = {
     "token_limit": ExitCode.LIMIT,
     "time_limit": ExitCode.LIMIT,
     "no_progress": ExitCode.LIMIT,
+    "policy_refused": ExitCode.POLICY,
     "provider_error": ExitCode.PROVIDER,
     "sandbox_error": ExitCode.SANDBOX,
     "protocol_violation": ExitCode.SANDBOX,
     "cancelled": ExitCode.INTERRUPTED,
+    "internal_error": ExitCode.INTERNAL,
 }
 
 

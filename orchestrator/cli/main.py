@@ -25,7 +25,7 @@ _DISTRIBUTION: Final = "rlm-airlock"
 USAGE: Final = """\
 usage: airlock ask FILE... "question" --model openai:NAME
        airlock demo
-       airlock doctor | verify TRACE
+       airlock doctor | verify TRACE | reap | clean
        airlock --version | --help
 
 Answers questions about long documents from strangers. A language model writes code that
@@ -36,6 +36,8 @@ commands:
   demo    the same on a made-up document of 8 MB, with a scripted model; needs no key
   doctor  start a box and show which of its locks hold on this machine
   verify  check that a run's trace was not changed
+  reap    remove what killed runs have left
+  clean   the same and old images; with --all everything of Airlock
 """
 
 
@@ -93,7 +95,15 @@ def _dispatch(given: list[str]) -> int:
         from orchestrator.cli.verify import verify, verify_parser
 
         return verify(_parsed(verify_parser(_Parser), given[1:]))
-    raise UsageError(f"{command!r} is no command; there are: ask, demo, doctor, verify, --version, --help")
+    if command == "reap":
+        from orchestrator.cli.reap import reap, reap_parser
+
+        return reap(_parsed(reap_parser(_Parser), given[1:]))
+    if command == "clean":
+        from orchestrator.cli.clean import clean, clean_parser
+
+        return clean(_parsed(clean_parser(_Parser), given[1:]))
+    raise UsageError(f"{command!r} is no command; there are: ask, demo, doctor, verify, reap, clean, --version, --help")
 
 
 DEMO: Final = (

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
+from typing import Final
+
+_OF_A_MODEL: Final = re.compile(r"^\w+Interface(\.base_url|\.model)?:")
+_KEY: Final = ", or pass api_key= (any text, if the server at base_url wants none)"
 
 
 class UsageError(Exception):
@@ -21,3 +26,15 @@ def say(line: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write("airlock: " + escape_terminal(line).replace("\n", "\n  ") + "\n")
             sys.stderr.flush()
+
+
+def by_options(said: str, *, model: str, url: str) -> str:
+    """What a model's class says of its settings, in the words of the command.
+
+    Args:
+        said: The text of a `ConfigError`.
+        model: What named the model: ``--model openai:gpt-5``.
+        url: The option with its address.
+    """
+    said = _OF_A_MODEL.sub(lambda match: f"{url if match[1] == '.base_url' else model}:", said)
+    return said.replace(_KEY, f" (to any text, if the server at {url} wants none)")

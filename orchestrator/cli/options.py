@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from orchestrator.limits import UNLIMITED, Limits
+from orchestrator.limits import MIB, UNLIMITED, Limits
+from orchestrator.policies.limits import DEFAULT_FLOOR_BYTES
+
+if TYPE_CHECKING:
+    from orchestrator.policies.base import Policy
 
 LIMIT_OPTIONS: Final = {
     "--max-calls": "max_sub_calls",
@@ -22,13 +27,17 @@ _HELP: Final = {
     "--max-tokens": "input and output tokens of all models together",
     "--max-seconds": "seconds from start to answer",
     "--max-iterations": "replies of the root model",
-    "--max-depth": "levels below the root; 0: no sub-questions",
+    "--max-depth": "levels below the root; 0: no sub-questions; above 1: not used yet",
 }
+_MAX_EGRESS_HELP: Final = (
+    "most that is sent to models in all, as a multiple of the documents' size, for example 3; "
+    f"{DEFAULT_FLOOR_BYTES // MIB} MiB may always be sent"
+)
 _NUMBER: Final = re.compile(r"-?\d+(?:_\d+)*(\.\d+)?")
 _EPILOG: Final = """\
 Keys are read from OPENAI_API_KEY and ANTHROPIC_API_KEY; they never reach the container.
 exit codes: 0 answered, 2 bad usage, 3 a limit (what there is of an answer is printed),
-4 sandbox, 5 model provider, 130 Ctrl-C, 143 SIGTERM
+4 sandbox, 5 model provider, 6 refused by a policy, 130 Ctrl-C, 143 SIGTERM
 """
 
 
@@ -61,14 +70,62 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
     limits = parser.add_argument_group("limits, each a number or 'unlimited'")
     for option, field in LIMIT_OPTIONS.items():
         limits.add_argument(option, metavar="N", help=f"{_HELP[option]} (default: {getattr(Limits(), field):,})")
+    policies = parser.add_argument_group("policies on what leaves for a model and what comes back")
+    add = policies.add_argument
+    add(
+        "--allow-model",
+        metavar="NAME",
+        action="append",
+        help="call only this model, for example openai:gpt-5.5; repeatable",
+    )
+    add("--max-egress", metavar="N", help=_MAX_EGRESS_HELP)
+    add("--redact-prompts", action="store_true", help="replace what looks like a key or password in what is sent")
+    add("--canary", action="store_true", help="put a random mark into system prompts; end the run where it comes out")
     box = parser.add_argument_group("box and output")
     add = box.add_argument
     add("--isolation", choices=("container", "gvisor"), default="container", help="the least isolation to accept")
-    add("--json", action="store_true", help="print answer, stop reason, usage, isolation and trace path as JSON")
+    add(
+        "--image",
+        choices=("kernel", "data"),
+        default="kernel",
+        help="data: with numpy and pandas; 28 MB to download at its first use",
+    )
+    add("--json", action="store_true", help="print answer, stop reason, usage, documents, decisions and trace as JSON")
     add("--keep", action="store_true", help="keep all text in the trace, the document's too")
+    add(
+        "--keep-days", metavar="N", help="age at which traces are removed; 0: never (default: $AIRLOCK_KEEP_DAYS or 30)"
+    )
     add("--audit-anchor", metavar="FILE", help="write the trace's head there, for airlock verify --anchor")
     add("--quiet", action="store_true", help="errors only on stderr")
     return parser
+
+
+def policies_from(options: argparse.Namespace) -> list[Policy]:
+    """The policies that the options name.
+
+    Raises:
+        ConfigError: A value is wrong; the text names the option.
+    """
+    from orchestrator.errors import ConfigError
+    from orchestrator.policies.canary import Canary
+    from orchestrator.policies.limits import EgressLimit, ModelAllowList
+    from orchestrator.policies.secrets import SecretsRedaction
+
+    found: list[Policy] = []
+    if options.allow_model:
+        if bad := [name for name in options.allow_model if ":" not in name.strip(":")]:
+            raise ConfigError(f"--allow-model: {bad[0]!r} names no model: write openai:NAME")
+        found.append(ModelAllowList(options.allow_model))
+    if options.redact_prompts:  # before what counts bytes
+        found.append(SecretsRedaction(prompts=True))
+    if options.canary:
+        found.append(Canary())
+    if options.max_egress is not None:
+        times = _NUMBER.fullmatch(options.max_egress)
+        if times is None or float(options.max_egress) <= 0:
+            raise ConfigError(f"--max-egress: {options.max_egress!r} is not a number above 0")
+        found.append(EgressLimit(float(options.max_egress)))
+    return found
 
 
 def limits_from(options: argparse.Namespace) -> Limits:
@@ -92,6 +149,26 @@ def limits_from(options: argparse.Namespace) -> Limits:
             said = said.replace(f"Limits.{field}: inf", f"{option}: 'unlimited'")
             said = said.replace(f"Limits.{field}:", f"{option}:")
         raise ConfigError(said.replace("or UNLIMITED", "or 'unlimited'")) from None
+
+
+def keep_days_from(options: argparse.Namespace) -> int:
+    """The days for which traces are kept: the option, else ``AIRLOCK_KEEP_DAYS``, else `KEEP_DAYS`; 0: for ever.
+
+    Raises:
+        ConfigError: It is no such number.
+    """
+    from orchestrator.errors import ConfigError
+    from orchestrator.kept import KEEP_DAYS, MAX_KEEP_DAYS
+
+    name = "AIRLOCK_KEEP_DAYS" if options.keep_days is None else "--keep-days"
+    text = os.environ.get(name, "") if options.keep_days is None else options.keep_days
+    if not text and options.keep_days is None:
+        return KEEP_DAYS
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > MAX_KEEP_DAYS:
+        raise ConfigError(
+            f"{name}: {text!r:.40} is not a whole number from 0 (keep for ever) to {MAX_KEEP_DAYS:,} days"
+        )
+    return int(text)
 
 
 def _number(option: str, text: str) -> float:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from orchestrator.audit_log import verify_trace
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.messages import UsageError, say
-from orchestrator.trace import verify_trace
 
 DESCRIPTION: Final = (
     "Checks the chain of digests in a trace: an edited, removed, added or moved line shows. A cut at the end, or a "
@@ -44,7 +44,7 @@ def verify(options: argparse.Namespace) -> ExitCode:
     if not verdict.ended:
         say("the run's end is missing: the run was killed, or the trace was cut")
     if anchor is None:
-        say("without --anchor it can't be told whether the end was cut off or the whole file written anew")
+        say("without --anchor it can't be told whether the end was cut off or changed, or the whole file written anew")
     return ExitCode.ANSWERED
 
 

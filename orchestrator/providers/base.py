@@ -23,6 +23,11 @@ class Message:
     role: Role
     content: str
 
+    @property
+    def size_bytes(self) -> int:
+        """UTF-8 bytes of the content."""
+        return len(self.content.encode("utf-8", "surrogatepass"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.errors import ProviderError
+from orchestrator.policies.secrets import redact_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,11 +48,15 @@ class ReplyTooLargeError(Exception):
 
 
 def safe_text(text: object, *, secrets: Iterable[str] = (), max_chars: int = MAX_TEXT_CHARS) -> str:
-    """Make a stranger's text fit to show: secrets replaced, control characters escaped, length bounded."""
+    """Make a stranger's text fit to show: secrets replaced, control characters escaped, length bounded.
+
+    Replaced are the `secrets` that are known, and whatever else has the form of one.
+    """
     shown = str(text)[:_READ_CHARS]
     for secret in secrets:
         if len(secret) >= _SHORTEST_SECRET_CHARS:
             shown = shown.replace(secret, "[key]")
+    shown, _ = redact_secrets(shown)
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
     return escaped if len(escaped) <= max_chars else escaped[: max_chars - 1] + "…"
 

@@ -161,7 +161,10 @@ def load_scripted(path: str | os.PathLike[str]) -> ScriptedProvider:
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)  # noqa: S102 - the user's own program
     except Exception as exc:
-        raise ConfigError(f"{name}: the file can't be executed: {type(exc).__name__}: {exc}") from exc
+        said = (
+            exc.strerror if isinstance(exc, OSError) and exc.filename == str(file) else f"{type(exc).__name__}: {exc}"
+        )
+        raise ConfigError(f"{name}: the file can't be executed: {said}") from exc
     reply = getattr(module, "reply", None)
     if callable(reply):
         return ScriptedProvider(reply, name=name)

@@ -190,7 +190,8 @@ class SDKInterface(LLMInterface):
         if from_server is not None:
             return from_server
         if self._is_connection_error(exc):
-            return self._error(f"the connection failed: {self._describe(exc)}", retryable=True)
+            unsent = _never_connected(exc)
+            return self._error(f"the connection failed: {self._describe(exc)}", retryable=True, refused=unsent)
         if stage.streaming:
             return self._error(f"the stream can't be read: {type(exc).__name__}", retryable=True)
         return self._error(f"the request can't be sent: {self._describe(exc)}")
@@ -202,8 +203,8 @@ class SDKInterface(LLMInterface):
 
         return isinstance(exc, (self._sdk.APIConnectionError, httpx2.HTTPError))
 
-    def _error(self, text: str, *, retryable: bool = False) -> ProviderError:
-        return ProviderError(f"{self.name}: {text}", provider=self.name, retryable=retryable)
+    def _error(self, text: str, *, retryable: bool = False, refused: bool = False) -> ProviderError:
+        return ProviderError(f"{self.name}: {text}", provider=self.name, retryable=retryable, refused=refused)
 
     def _describe(self, exc: Exception) -> str:
         innermost: BaseException = exc
@@ -298,6 +299,18 @@ def _start_closing(client: Any) -> None:
     task = asyncio.ensure_future(client.close())
     _closing.add(task)
     task.add_done_callback(_closing.discard)
+
+
+def _never_connected(exc: BaseException) -> bool:
+    """Whether no byte of the request can have been sent: there was no connection, or no encryption on it."""
+    import httpx2
+
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _is_local(base_url: str | None) -> bool:

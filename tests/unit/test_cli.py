@@ -78,11 +78,13 @@ SCRIPTED = ("--model", "scripted:model.py")
         (ASK, "no model is named. Give --model openai:NAME"),
         ((*ASK, "--model", "gpt"), "'gpt' names no model: write openai:NAME"),
         ((*ASK, "--model", "acme:gpt"), "the vendor 'acme' is unknown; known are openai, anthropic and scripted"),
-        ((*ASK, "--model", "openai:gpt"), "Set the environment variable OPENAI_API_KEY"),
-        ((*ASK, "--model", "anthropic:claude"), "Set the environment variable ANTHROPIC_API_KEY"),
-        ((*ASK, *SCRIPTED, "--sub-model", "openai:gpt"), "Set the environment variable OPENAI_API_KEY"),
-        ((*ASK, "--model", "openai:gpt", "--base-url", "localhost"), "base_url: not an address that begins with"),
-        ((*ASK, "--model", "scripted:missing.py"), "scripted:missing.py: the file can't be executed"),
+        ((*ASK, "--model", "openai:gpt"), "--model openai:gpt: no key. Set the environment variable OPENAI_API_KEY"),
+        ((*ASK, "--model", "anthropic:claude"), "--model anthropic:claude: no key. Set the environment variable ANTHR"),
+        ((*ASK, *SCRIPTED, "--sub-model", "openai:gpt"), "--sub-model openai:gpt: no key. Set the environment variab"),
+        ((*ASK, "--model", "openai:gpt"), "OPENAI_API_KEY (to any text, if the server at --base-url wants none)"),
+        ((*ASK, "--model", "openai:gpt", "--base-url", "localhost"), " --base-url: not an address that begins with"),
+        ((*ASK, *SCRIPTED, "--sub-model", "openai:g", "--sub-base-url", "x"), " --sub-base-url: not an address that"),
+        ((*ASK, "--model", "scripted:missing.py"), "scripted:missing.py: the file can't be executed: No such file or"),
         ((*ASK, "--model", "scripted:broken.py"), "scripted:broken.py: the file can't be executed: SyntaxError"),
         ((*ASK, *SCRIPTED, "--max-calls", "-1"), "--max-calls: -1 is not an integer from 0 to 1,000,000,000"),
         ((*ASK, *SCRIPTED, "--max-calls", "many"), "--max-calls: 'many' is neither a number nor 'unlimited'"),
@@ -90,7 +92,12 @@ SCRIPTED = ("--model", "scripted:model.py")
         ((*ASK, *SCRIPTED, "--max-tokens", "1.5"), "--max-tokens: 1.5 is not an integer from 1"),
         ((*ASK, *SCRIPTED, "--max-seconds", "0"), "--max-seconds: 0 is not a number from 0.001"),
         ((*ASK, *SCRIPTED, "--max-depth", "unlimited"), "--max-depth: 'unlimited' is not an integer from 0 to 16"),
+        ((*ASK, *SCRIPTED, "--max-egress", "much"), "--max-egress: 'much' is not a number above 0"),
+        ((*ASK, *SCRIPTED, "--max-egress", "0"), "--max-egress: '0' is not a number above 0"),
+        ((*ASK, *SCRIPTED, "--max-egress=-1"), "--max-egress: '-1' is not a number above 0"),
+        ((*ASK, *SCRIPTED, "--allow-model", "gpt"), "--allow-model: 'gpt' names no model: write openai:NAME"),
         ((*ASK, *SCRIPTED, "--isolation", "vm"), "--isolation: invalid choice: 'vm'"),
+        ((*ASK, *SCRIPTED, "--image", "python:3.13"), "--image: invalid choice: 'python:3.13'"),
         ((*ASK, *SCRIPTED, "--prompt-mode", "loud"), "--prompt-mode: invalid choice: 'loud'"),
         ((*ASK, *SCRIPTED, "--max-call", "3"), "unrecognized arguments: --max-call"),
         (("ask", "missing.txt", "Who?", *SCRIPTED), "missing.txt: no such file"),
@@ -109,6 +116,7 @@ def test_what_is_typed_wrong_is_named(
     assert err.startswith("airlock: ")
     assert err.count("\n") == 1
     assert said in err
+    assert "Interface" not in err, "the name of a class"
     assert not (desk / "state" / "traces").exists()
 
 
@@ -125,8 +133,8 @@ def test_no_engine_is_one_line_and_a_code_of_its_own(desk: Path) -> None:
     assert done.returncode == ExitCode.SANDBOX
     assert done.stdout == b""
     *_, last = done.stderr.decode().splitlines()
-    assert last.startswith("airlock: no container engine answers (")
-    assert "start Docker" in last
+    assert last.startswith("airlock: no container engine answers at DOCKER_HOST=")
+    assert "Start Docker" in last
     assert b"Traceback" not in done.stderr
     (trace,) = (desk / "state" / "traces").iterdir()
     assert trace.stat().st_mode & 0o777 == 0o600

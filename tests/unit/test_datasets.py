@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.datasets import (
+    BABI_FILES,
     RULER_SIZES,
     RULER_TASKS,
     hide_in_filler,
@@ -49,7 +50,7 @@ def test_babi_lists_are_compared_as_sets(shared_data: Path) -> None:
     assert score_babi(question, ",".join(reversed(question.answer.split(",")))) == 1.0
 
 
-@pytest.mark.parametrize("task", ["qa1", "qa2"])
+@pytest.mark.parametrize("task", BABI_FILES)
 def test_the_scripted_sub_model_knows_every_answer(shared_data: Path, task: str) -> None:
     for question in load_babi(shared_data, task):
         facts = "\n".join(question.facts)

@@ -39,8 +39,8 @@ def failure(answer: str | SubCallFailure) -> SubCallFailure:
     return answer
 
 
-def question(text: str = "What?") -> tuple[Message, ...]:
-    return (Message(role="user", content=text),)
+def question(text: str = "What?") -> list[Message]:
+    return [Message(role="user", content=text)]
 
 
 class CustomProvider:

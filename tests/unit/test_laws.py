@@ -24,6 +24,8 @@ from orchestrator.recorder import Recorder
 from orchestrator.result import StopReason, SubCall
 from sandbox import messages, protocol
 from sandbox.errors import ProtocolViolation
+from sandbox.spec import KernelSettings
+from sandbox.terms import Terms
 from tests.conftest import REPOSITORY
 
 
@@ -89,7 +91,7 @@ def gate(model: Model, ledger: Ledger) -> Gate:
     return Gate(root=model, sub=model, limits=Limits(), ledger=ledger, recorder=Recorder())
 
 
-QUESTION = (Message(role="user", content="What?"),)
+QUESTION = [Message(role="user", content="What?")]
 
 
 # --- 1. No provider call without a permit. The gate alone holds the providers. ---
@@ -200,7 +202,8 @@ def test_law_3_a_sub_call_has_no_field_for_identity() -> None:
 def comm(data: dict[str, object], *, comm_id: str = "ours") -> messages.Message:
     header, content = {"msg_type": "comm_msg"}, {"comm_id": comm_id, "data": data}
     parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
-    return protocol.decode(messages.IOPUB, [b"<IDS|MSG>", b"", *parts, b"prompt"], comm_id="ours")
+    terms = Terms.of("ours", KernelSettings())
+    return protocol.decode(messages.IOPUB, [b"<IDS|MSG>", b"", *parts, b"prompt"], terms)
 
 
 QUERY: dict[str, object] = {"kind": "query", "id": "0" * 32, "indexes": [0], "has_data": [False]}

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.limits import GIB, MIB, UNLIMITED, Deadline, Limits, Usage
+from orchestrator.limits import GIB, MIB, UNLIMITED, Deadline, Limits, Usage, merge_limits
 from orchestrator.repl import spec_for
-from orchestrator.rlm import merge_limits
 from sandbox.spec import SandboxSpec
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
@@ -59,6 +60,37 @@ async def test_of_stderr_only_the_end_is_kept(pair: Pair) -> None:
     assert [frame async for frame in link.frames()] == []
     assert len(link.stderr) == 4096
     assert link.stderr.endswith(b"end")
+
+
+async def test_stderr_without_end_is_a_violation(pair: Pair) -> None:
+    reader, writer, box = pair
+    link = Link(reader, writer, multiplexed=True)
+    sending = asyncio.create_task(asyncio.to_thread(_flood_stderr, box))
+    with pytest.raises(ProtocolViolation, match="on stderr"):
+        [frame async for frame in link.frames()]
+    link.abort()
+    await sending
+    assert len(link.stderr) == 4096
+
+
+def _flood_stderr(box: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            box.sendall(chunk(2, b"x" * 10_000))
+
+
+async def test_after_an_abort_nothing_is_written_or_read(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio logs a warning for each write to a transport that is lost, and a box may go on sending for ever."""
+    reader, writer, box = pair
+    link = Link(reader, writer, multiplexed=False)
+    box.sendall(encode_frame(3, [b"x"]))
+    await asyncio.sleep(0.01)
+    link.abort()
+    for _ in range(20):
+        with pytest.raises(BoxGone):
+            await link.send(b"x")
+    assert [frame async for frame in link.frames()] == []
+    assert caplog.records == []
 
 
 async def test_bytes_that_are_no_frames_are_a_violation(pair: Pair) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from orchestrator.progress import CODE_LINES, OUTPUT_LINES, SUB_CALLS_SHOWN, Pro
 from orchestrator.providers.base import ModelReply, TokenUsage
 from orchestrator.recorder import Recorder
 from orchestrator.result import StopReason, SubCall
+from orchestrator.screens import PlainScreen
 
 SECRET = "what the document says"
 HOSTILE = "\x1b]0;title\x07\x1b[2J\u202e\x9b"
@@ -142,3 +145,40 @@ def test_closing_twice_and_events_after_it_do_no_harm() -> None:
     play(printer)
     printer.close()
     printer.note("a warning")
+
+
+def wait_for(text: str, stream: io.StringIO) -> str:
+    """What the stream holds when `text` is in it."""
+    until = time.monotonic() + 10
+    while text not in stream.getvalue():
+        assert time.monotonic() < until, stream.getvalue()
+        time.sleep(0.01)
+    return stream.getvalue()
+
+
+def test_a_log_says_what_is_waited_for_and_stops_at_the_end() -> None:
+    stream = io.StringIO()
+    screen = PlainScreen(stream, "airlock: ", lambda: "asking the root, 10 s", silence_s=0.01)
+    screen.show((("before it opens", ""),))
+    screen.open()
+    shown = wait_for("asking the root, 10 s\nairlock:   asking the root", stream)
+    assert shown.startswith("airlock: before it opens\nairlock:   asking the root, 10 s\n")
+    screen.show((("a turn", ""),))
+    assert "airlock: a turn\n" in stream.getvalue()
+    screen.close()
+    screen.close()
+    at_the_end = stream.getvalue()
+    time.sleep(0.1)
+    assert stream.getvalue() == at_the_end
+
+
+def test_a_log_whose_reader_is_gone_ends_no_program(capfd: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    before = set(threading.enumerate())
+    screen = PlainScreen(stream, "", lambda: "waiting", silence_s=0.01)
+    screen.open()
+    stream.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert capfd.readouterr().err == ""

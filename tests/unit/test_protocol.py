@@ -43,9 +43,12 @@ from sandbox.protocol import (
     decode_json_value,
     decode_text,
 )
+from sandbox.spec import KernelSettings
+from sandbox.terms import Terms
 
 COMM = "c" * 32
 CALL = "0123456789abcdef" * 2
+TERMS = Terms.of(COMM, KernelSettings())
 SEEDED = settings(derandomize=True, max_examples=100, deadline=None)
 
 
@@ -61,7 +64,7 @@ def message(
     """Decode one well-formed message; the JSON parts may be given as bytes."""
     parts = [part if isinstance(part, bytes) else json.dumps(part).encode() for part in (parent, metadata, content)]
     header = json.dumps({"msg_type": msg_type, "msg_id": "m", "session": "s"}).encode()
-    return decode(channel, [DELIMITER, b"", header, *parts, *buffers], comm_id=COMM)
+    return decode(channel, [DELIMITER, b"", header, *parts, *buffers], TERMS)
 
 
 def comm(data: Any, *buffers: bytes, comm_id: str = COMM) -> Message:
@@ -161,7 +164,7 @@ class TestLegalMessages:
         ],
     )
     def test_of_the_relay(self, event: Any, decoded: Message) -> None:
-        assert decode(RELAY, [json.dumps(event).encode()], comm_id=COMM) == decoded
+        assert decode(RELAY, [json.dumps(event).encode()], TERMS) == decoded
 
     @pytest.mark.parametrize(
         ("msg_type", "content", "decoded"),
@@ -188,7 +191,7 @@ class TestLegalMessages:
         assert comm(batch, b"a", b"d", b"b\xff") == Query(CALL, (0, 7), ("a", "b\ufffd"), ("d", None))
         full = {"kind": "batch", "id": CALL, "indexes": [0] * MAX_BATCH, "has_data": [True] * MAX_BATCH}
         assert isinstance(comm(full, *[b"x"] * 2 * MAX_BATCH), Query)
-        assert comm({"kind": "answer"}, "é".encode()) == Answer("é")
+        assert comm({"kind": "answer"}, "é".encode()) == Answer("é".encode())
 
     @pytest.mark.parametrize("channel", [SHELL, CONTROL])
     def test_replies(self, channel: int) -> None:
@@ -207,8 +210,8 @@ class TestLegalMessages:
 
     def test_identities_before_the_delimiter_are_skipped(self) -> None:
         body = [b"", b'{"msg_type":"iopub_welcome"}', b"{}", b"{}", b"{}"]
-        assert decode(IOPUB, [b"kernel.x.stream", DELIMITER, *body], comm_id=COMM) == Welcome()
-        assert decode(IOPUB, [b"1", b"2", DELIMITER, *body], comm_id=COMM) == Welcome()
+        assert decode(IOPUB, [b"kernel.x.stream", DELIMITER, *body], TERMS) == Welcome()
+        assert decode(IOPUB, [b"1", b"2", DELIMITER, *body], TERMS) == Welcome()
 
     def test_invalid_utf8_is_replaced(self) -> None:
         assert message(IOPUB, "stream", b'{"name":"stdout","text":"a\xed\xb2\x80b"}') == Output(
@@ -223,26 +226,28 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 QUERY = {"kind": "query", "id": CALL, "indexes": [0], "has_data": [False]}
 
 ILLEGAL: dict[str, Any] = {
-    "a relay event in two parts": lambda: decode(RELAY, [b"{}", b"{}"], comm_id=COMM),
-    "a relay event in no part": lambda: decode(RELAY, [], comm_id=COMM),
-    "an unknown relay event": lambda: decode(RELAY, [b'{"event":"bye"}'], comm_id=COMM),
-    "an exit code out of range": lambda: decode(RELAY, [b'{"event":"kernel_exit","code":256}'], comm_id=COMM),
-    "an exit code that is no integer": lambda: decode(RELAY, [b'{"event":"kernel_exit","code":1.5}'], comm_id=COMM),
-    "no parts": lambda: decode(IOPUB, [], comm_id=COMM),
-    "no delimiter": lambda: decode(IOPUB, [b"", b"{}", b"{}", b"{}", b"{}"], comm_id=COMM),
-    "a late delimiter": lambda: decode(
-        IOPUB, [b"", b"", b"", DELIMITER, b"", b"{}", b"{}", b"{}", b"{}"], comm_id=COMM
-    ),
-    "parts missing": lambda: decode(IOPUB, [DELIMITER, b"", b"{}", b"{}", b"{}"], comm_id=COMM),
-    "no message type": lambda: decode(IOPUB, [DELIMITER, b"", b"{}", b"{}", b"{}", b"{}"], comm_id=COMM),
-    "a header that is no JSON": lambda: decode(IOPUB, [DELIMITER, b"", b"x", b"{}", b"{}", b"{}"], comm_id=COMM),
-    "a header that is a list": lambda: decode(IOPUB, [DELIMITER, b"", b"[]", b"{}", b"{}", b"{}"], comm_id=COMM),
+    "a relay event in two parts": lambda: decode(RELAY, [b"{}", b"{}"], TERMS),
+    "a relay event in no part": lambda: decode(RELAY, [], TERMS),
+    "an unknown relay event": lambda: decode(RELAY, [b'{"event":"bye"}'], TERMS),
+    "an exit code out of range": lambda: decode(RELAY, [b'{"event":"kernel_exit","code":256}'], TERMS),
+    "an exit code that is no integer": lambda: decode(RELAY, [b'{"event":"kernel_exit","code":1.5}'], TERMS),
+    "no parts": lambda: decode(IOPUB, [], TERMS),
+    "no delimiter": lambda: decode(IOPUB, [b"", b"{}", b"{}", b"{}", b"{}"], TERMS),
+    "a late delimiter": lambda: decode(IOPUB, [b"", b"", b"", DELIMITER, b"", b"{}", b"{}", b"{}", b"{}"], TERMS),
+    "parts missing": lambda: decode(IOPUB, [DELIMITER, b"", b"{}", b"{}", b"{}"], TERMS),
+    "no message type": lambda: decode(IOPUB, [DELIMITER, b"", b"{}", b"{}", b"{}", b"{}"], TERMS),
+    "a header that is no JSON": lambda: decode(IOPUB, [DELIMITER, b"", b"x", b"{}", b"{}", b"{}"], TERMS),
+    "a header that is a list": lambda: decode(IOPUB, [DELIMITER, b"", b"[]", b"{}", b"{}", b"{}"], TERMS),
     "a message type too long": lambda: message(IOPUB, "s" * 65, {}),
     "a parent id too long": lambda: message(IOPUB, "iopub_welcome", {}, parent={"msg_id": "x" * 65}),
     "a parent id that is a number": lambda: message(IOPUB, "iopub_welcome", {}, parent={"msg_id": 5}),
     "a parent that is null": lambda: message(IOPUB, "iopub_welcome", {}, parent=None),
     "a header too large": lambda: message(IOPUB, "iopub_welcome", {}, parent={"x": "y" * MAX_HEADER_BYTES}),
-    "a content too large": lambda: message(IOPUB, "stream", {"name": "stdout", "text": "y" * MAX_JSON_BYTES}),
+    "prompts too large": lambda: comm(QUERY, b"x" * (TERMS.query_bytes + 1)),
+    "a reply too large": lambda: message(
+        SHELL, "execute_reply", {"status": "error", "traceback": ["x"] * (MAX_JSON_BYTES // 4)}
+    ),
+    "a content too large": lambda: message(IOPUB, "stream", {"name": "stdout", "text": "y" * TERMS.output_bytes}),
     "a type out of the table": lambda: message(IOPUB, "display_data", {"data": {}}),
     "an error message": lambda: message(IOPUB, "error", {"ename": "x"}),
     "the echo of a cell": lambda: message(IOPUB, "execute_input", {"code": "x"}),
@@ -354,7 +359,7 @@ PARTS = st.lists(PART, max_size=9) | st.tuples(st.just(DELIMITER), PART, PART, P
 @given(st.integers(0, 5), PARTS)
 def test_any_parts_are_a_message_or_a_violation(channel: int, parts: list[bytes]) -> None:
     try:
-        decoded = decode(channel, parts, comm_id=COMM)
+        decoded = decode(channel, parts, TERMS)
     except ProtocolViolation:
         return
     assert isinstance(decoded, Message)
@@ -392,6 +397,15 @@ class TestValues:
         with pytest.raises(ValueUnavailable) as caught:
             decode_json_value(raw)
         assert not caught.value.undefined
+
+    @pytest.mark.parametrize("raw", [b"[" + b"[]," * 10**6 + b"1]", b"[" + b'{"a":1},' * 500_000 + b"1]"])
+    def test_what_grows_to_a_hundred_megabytes_is_an_unavailable_value(self, raw: bytes) -> None:
+        with pytest.raises(ValueUnavailable, match="items"):
+            decode_json_value(raw)
+
+    @pytest.mark.parametrize("value", [",[{" * 10**6, 'a"\\b,' * 500_000, [123456] * 500_000])
+    def test_what_only_looks_so_is_a_value(self, value: Any) -> None:
+        assert decode_json_value(json.dumps(value).encode()) == value
 
     def test_lone_surrogates_are_kept(self) -> None:
         assert decode_json_value(b'"\\ud800"') == "\ud800"

@@ -132,5 +132,5 @@ def test_a_file_that_is_no_script_is_refused(tmp_path: Path, program: str, text:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="FileNotFoundError"):
+    with pytest.raises(ConfigError, match=r"nowhere\.py: the file can't be executed: No such file or directory$"):
         load_scripted(tmp_path / "nowhere.py")

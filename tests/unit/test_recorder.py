@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+
 from orchestrator.limits import Usage
 from orchestrator.providers.base import ModelReply, TokenUsage
 from orchestrator.recorder import MAX_REFUSALS_KEPT, Recorder
-from orchestrator.result import MAX_SHORT_PROMPT_CHARS, StopReason, SubCall
+from orchestrator.result import MAX_SHORT_PROMPT_CHARS, PolicyDecision, StopReason, SubCall, SubReply
 from orchestrator.trace import TraceEvent
 
 REPLY = ModelReply(text="the reply", usage=TokenUsage(input_tokens=3, output_tokens=2))
@@ -65,6 +68,57 @@ def test_listeners_hear_everything_in_order_and_nothing_after_the_end() -> None:
     facts = [str(event.facts) for event in heard]
     assert not any(text in fact for text in texts.values() if text not in ("one", "yes") for fact in facts)
     assert [event.t_s for event in heard] == sorted(event.t_s for event in heard)
+
+
+def test_a_refusal_is_a_record_of_its_own_with_sizes() -> None:
+    heard: list[TraceEvent] = []
+    recorder = Recorder([heard.append])
+    left = {"sub_calls": 0, "tokens": 5.0, "wall_s": None}
+    recorder.refused(
+        SubCall(model="m", prompt="p" * 500, data="d" * 70, error_kind="LimitExceeded", error="no", depth=2), left
+    )
+    (event,) = heard
+    assert event.kind == "refusal"
+    assert event.facts | {"wall_s": 0} == {
+        "turn": 0,
+        "model": "m",
+        "depth": 2,
+        "error_kind": "LimitExceeded",
+        "usage": None,
+        "wall_s": 0,
+        "asked_chars": 570,
+        "left": left,
+    }
+    assert set(event.texts) == {"prompt", "error"}
+
+
+def test_decisions_and_violations_are_records_and_are_counted_at_the_end() -> None:
+    heard: list[TraceEvent] = []
+    recorder = Recorder([heard.append])
+    decision = PolicyDecision(
+        policy="P", hook="on_reply", action="redact", count=3, reason="r", role="sub", depth=1, model="m"
+    )
+    recorder.policy(decision)
+    recorder.policy(dataclasses.replace(decision, hook="on_answer", count=2))
+    recorder.violation("message type " + ascii("it's a \"x") + " on iopub")
+    recorder.run_ends(StopReason.PROTOCOL_VIOLATION, Usage(), None, failure="ProtocolViolation")
+    first, _, violation, end = heard
+    assert (first.kind, first.facts["policy"], first.facts["count"]) == ("policy", "P", 3)
+    assert (violation.kind, violation.facts) == (
+        "violation",
+        {"turn": 0, "kind_of_violation": "message type (10 characters) on iopub"},
+    )
+    assert violation.texts == {"what": "message type " + ascii("it's a \"x") + " on iopub"}
+    assert end.facts["redactions"] == {"replies": 3, "answer": 2}
+    assert (end.facts["policy_decisions"], end.facts["failure"]) == (2, "ProtocolViolation")
+
+
+def test_a_reply_that_reached_a_cell_is_listed_by_size_and_digest() -> None:
+    recorder = Recorder()
+    recorder.sub_call(SubCall(model="m", prompt="p", reply="\ud800\u20ac"))
+    recorder.sub_call(SubCall(model="m", prompt="p", error_kind="ProviderError", error="broke"))
+    digest = hashlib.sha256(b"\xed\xa0\x80\xe2\x82\xac").hexdigest()
+    assert recorder.sub_replies == [SubReply(turn=0, model="m", size_bytes=6, sha256=digest)]
 
 
 def test_a_missing_text_is_no_text() -> None:

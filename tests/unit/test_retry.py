@@ -152,6 +152,6 @@ async def test_each_retry_is_logged_without_the_servers_words(caplog: pytest.Log
     texts = [record.getMessage() for record in caplog.records if record.name == "orchestrator.retry"]
     assert [text.split(";")[0] for text in texts] == [
         "x:y: attempt 1 of 4 failed (status 503)",
-        "x:y: attempt 2 of 4 failed (status None)",
+        "x:y: attempt 2 of 4 failed (no answer)",
     ]
     assert SECRET_TEXT not in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from sandbox import subcalls
 from sandbox.errors import ProtocolViolation
 from sandbox.link import Link
 from sandbox.messages import CONTROL, Query, SubCallFailure
-from sandbox.subcalls import MAX_ANSWER_CHARS, MAX_OPEN_CHARS, PROMPT_COST_CHARS, SubCalls
+from sandbox.subcalls import MAX_ANSWER_CHARS, MAX_OPEN_BYTES, PROMPT_COST_BYTES, SubCalls
 
 
 class Cell:
@@ -129,7 +130,7 @@ async def test_a_cell_that_stops_has_all_its_calls_refused(guest: Guest) -> None
 @pytest.mark.parametrize("prompt", ["", "x" * 100_000])
 async def test_the_room_closes_before_the_hosts_memory_is_full(guest: Guest, prompt: str) -> None:
     prompts = ["wait" + prompt] * 100
-    fit = MAX_OPEN_CHARS // ((len(prompts[0]) + PROMPT_COST_CHARS) * 100)
+    fit = MAX_OPEN_BYTES // ((sys.getsizeof(prompts[0]) + sys.getsizeof(None) + PROMPT_COST_BYTES) * 100)
     for number in range(fit):
         guest.ask(number, prompts)
         async with asyncio.timeout(1):
@@ -147,10 +148,36 @@ async def test_the_room_closes_before_the_hosts_memory_is_full(guest: Guest, pro
 async def test_a_cell_that_asks_without_end_is_a_flood(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subcalls, "MAX_PROMPTS_PER_CELL", 10)
     guest.ask(1, ["a"] * 10)
-    with pytest.raises(ProtocolViolation, match="too many"):
+    with pytest.raises(ProtocolViolation, match="a flood"):
         guest.ask(2, ["b"])
     guest.calls.count_anew()
     guest.ask(3, ["c"])
+
+
+async def test_refusals_without_end_are_a_flood(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subcalls, "MAX_REFUSED_BYTES_PER_CELL", 100_000)
+    for number in range(50):
+        guest.ask(number, ["x" * 10_000])  # answered, so paid for
+        await guest.results(1)
+    for number in range(50, 50 + 100_000 // PROMPT_COST_BYTES):
+        guest.ask(number, ["refuse"])
+        await guest.results(1)
+    with pytest.raises(ProtocolViolation, match="a flood"):
+        guest.ask(99, ["refuse"])
+
+
+async def test_a_box_that_takes_no_answers_is_asked_for_nothing_more(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subcalls, "MAX_UNSENT_BYTES", 1 << 20)
+    prompts = [f"{n}" + "x" * 100_000 for n in range(40)]
+    for number, prompt in enumerate(prompts):
+        guest.ask(number, [prompt])
+    await asyncio.sleep(0.05)
+    asked = len(guest.asked)
+    assert 10 <= asked < 20
+    await guest.results(40)
+    assert len(guest.asked) == 40
 
 
 async def test_long_answers_are_spread_over_messages(guest: Guest) -> None:

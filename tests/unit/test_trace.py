@@ -14,7 +14,7 @@ import pytest
 from orchestrator.errors import ConfigError
 from orchestrator.providers.scripted import ScriptedProvider
 from orchestrator.rlm import RLM
-from orchestrator.trace import FORMAT, TraceEvent, TraceFile
+from orchestrator.trace import FORMAT, TraceEvent, TraceFile, text_digest
 
 SECRET = "the document's own words"
 
@@ -33,17 +33,55 @@ def write(directory: Path, *events: TraceEvent, keep_text: bool = False) -> Path
 
 def test_a_text_is_named_by_its_length_and_digest_alone(tmp_path: Path) -> None:
     path = write(tmp_path, TraceEvent(kind="turn", t_s=1.25, facts={"turn": 1}, texts={"response": SECRET}))
-    digest = hashlib.sha256(SECRET.encode()).hexdigest()
     expected = {
         "previous": "0" * 64,
         "kind": "turn",
         "t_s": 1.25,
         "turn": 1,
         "response_chars": len(SECRET),
-        "response_sha256": digest,
     }
-    assert lines(path) == [expected]
+    (line,) = lines(path)
+    assert len(line.pop("response_digest")) == 64
+    assert line == expected
     assert SECRET not in path.read_text()
+
+
+def test_a_digest_is_told_by_the_key_alone_which_stands_only_beside_the_text(tmp_path: Path) -> None:
+    keys = set()
+    for keep_text in (False, True):
+        trace = TraceFile(tmp_path, keep_text=keep_text)
+        trace(TraceEvent(kind="run_start", t_s=0))
+        trace(TraceEvent(kind="run_end", t_s=1, texts={"answer": "yes"}))
+        trace.close()
+        start, end = lines(trace.path)
+        assert end["answer_digest"] == text_digest("yes", trace.digest_key)
+        assert end["answer_digest"] != hashlib.sha256(b"yes").hexdigest()
+        assert start.get("digest_key") == (trace.digest_key if keep_text else None)
+        assert (trace.digest_key in trace.path.read_text()) == keep_text
+        keys.add(trace.digest_key)
+    assert len(keys) == 2
+
+
+KEY = "AKIA" + "ABCDEFGH" * 2
+
+
+def test_secrets_are_replaced_in_code_and_kept_text_and_counted(tmp_path: Path) -> None:
+    events = (
+        TraceEvent(kind="run_start", t_s=0),
+        TraceEvent(kind="cell_start", t_s=1, facts={"code": f"key = '{KEY}'"}),
+        TraceEvent(kind="cell", t_s=1, texts={"output": f"{KEY} and {KEY}"}),
+        TraceEvent(kind="run_end", t_s=2, texts={"answer": KEY}),
+    )
+    for keep_text, redact, count in ((False, True, 1), (True, True, 4), (False, False, 0), (True, False, 0)):
+        trace = TraceFile(tmp_path / f"{keep_text}{redact}", keep_text=keep_text, redact=redact)
+        for event in events:
+            trace(event)
+        trace.close()
+        _, start, cell, end = lines(trace.path)
+        assert trace.redactions == trace.info().redactions == end["redactions_in_trace"] == count
+        assert start["code"] == (f"key = '{'[redacted]' if redact else KEY}'")
+        assert (KEY in trace.path.read_text()) == (not redact)
+        assert cell["output_digest"] == text_digest(f"{KEY} and {KEY}", trace.digest_key), "of what it was"
 
 
 def test_with_keep_text_it_stands_beside_them(tmp_path: Path) -> None:

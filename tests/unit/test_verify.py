@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.audit_log import verify_trace
 from orchestrator.errors import ConfigError
-from orchestrator.trace import TraceEvent, TraceFile, verify_trace
+from orchestrator.trace import FORMAT, NO_LINE, TraceEvent, TraceFile
 
 
 def write(directory: Path, turns: int = 3) -> TraceFile:
@@ -57,6 +62,76 @@ def test_a_cut_at_the_end_shows_against_the_anchor(tmp_path_factory: pytest.Temp
     trace = write(tmp_path_factory.mktemp("trace"))
     whole = trace.path.read_bytes()
     assert altered(trace, [whole[: cut % len(whole)]]) is not None
+
+
+RUN_START: dict[str, Any] = {"kind": "run_start", "t_s": 0.0, "format": FORMAT}
+
+ATTACKS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "an added line": lambda lines: [*lines, next_line(lines[-1], {"kind": "turn", "t_s": 10.0})],
+    "a second run's trace": lambda lines: lines + lines,
+    "a second run, chained to the first": lambda lines: [*lines, next_line(lines[-1], RUN_START)],
+    "a blank line at the end": lambda lines: [*lines, b"\n"],
+    "a blank line between": lambda lines: [*lines[:2], b"\n", *lines[2:]],
+    "line ends of Windows": lambda lines: [line.replace(b"\n", b"\r\n") for line in lines],
+    "one line end of Windows, the last": lambda lines: [*lines[:-1], lines[-1].replace(b"\n", b"\r\n")],
+    "a key twice, in the last line": lambda lines: [*lines[:-1], lines[-1].replace(b"{", b'{"t_s": 1.0, ', 1)],
+    "a space more, in the last line": lambda lines: [*lines[:-1], lines[-1].replace(b": ", b":  ", 1)],
+    "another way to write a letter": lambda lines: [*lines[:-1], lines[-1].replace(b"answered", b"\\u0061nswered")],
+    "no line end at the end": lambda lines: [*lines[:-1], lines[-1][:-1]],
+    "a byte order mark": lambda lines: [b"\xef\xbb\xbf" + lines[0], *lines[1:]],
+    "a NUL byte at the end": lambda lines: [*lines, b"\0"],
+    "a start that is none": lambda lines: rewritten(lines, 0, {"kind": "turn", "t_s": 0.0}),
+    "an event without a name": lambda lines: rewritten(lines, 2, {"t_s": 0.0}),
+    "a depth without end": lambda lines: [*lines, b"[" * 100_000 + b"\n"],
+    "a number without end": lambda lines: [*lines, b"9" * 100_000 + b"\n"],
+}
+"""Each shows without an anchor too: a run writes each line in one way, and nothing behind its end."""
+
+
+def next_line(line: bytes, record: dict[str, Any]) -> bytes:
+    """A line that follows another, made by somebody who knows how."""
+    previous = hashlib.sha256(line[:-1]).hexdigest()
+    return json.dumps({"previous": previous} | record).encode() + b"\n"
+
+
+def rewritten(lines: list[bytes], number: int, record: dict[str, Any]) -> list[bytes]:
+    """The file with one line replaced and all later digests made anew."""
+    records = [json.loads(line) for line in lines]
+    made = {"previous": NO_LINE} | (record if number == 0 else records[0])
+    done = [json.dumps(made).encode() + b"\n"]
+    for index in range(1, len(records)):
+        done.append(next_line(done[-1], record if index == number else records[index] | {"previous": None}))
+    for index in range(1, len(done)):  # `previous` was put back by the records' own
+        fields = json.loads(done[index])
+        fields["previous"] = hashlib.sha256(done[index - 1][:-1]).hexdigest()
+        done[index] = json.dumps(fields).encode() + b"\n"
+    return done
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_no_run_writes_shows_without_an_anchor(tmp_path: Path, attack: str) -> None:
+    trace = write(tmp_path)
+    lines = ATTACKS[attack](trace.path.read_bytes().splitlines(keepends=True))
+    assert altered(trace, lines) is not None
+    assert verify_trace(trace.path).problem is not None
+
+
+def test_a_file_written_anew_shows_against_the_anchor_only(tmp_path: Path) -> None:
+    trace = write(tmp_path)
+    lines = trace.path.read_bytes().splitlines(keepends=True)
+    anew = rewritten(lines, 2, {"kind": "turn", "t_s": 1.0, "turn": 7})
+    assert altered(trace, anew) is not None
+    assert verify_trace(trace.path).problem is None
+
+
+def test_a_line_that_no_run_writes_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = write(tmp_path)
+    monkeypatch.setattr("orchestrator.audit_log.MAX_LINE_BYTES", 1000)
+    with trace.path.open("ab") as file:
+        file.write(b"x" * 100_000)
+    verdict = verify_trace(trace.path)
+    assert verdict.lines == 6
+    assert verdict.problem is not None
 
 
 def test_without_an_anchor_a_cut_run_is_not_ended_and_another_file_is_not_told(tmp_path: Path) -> None:
