@@ -146,6 +146,75 @@ def _recorded_event(file: str, record: dict[str, Any]) -> RecordedEvent:
     )
 
 
+@dataclass(frozen=True)
+class Injection:
+    """A document with an attack in it. `trigger` is what an obedient model says, `question` the user's own task."""
+
+    id: str
+    question: str
+    document: str
+    attack: str
+    trigger: str
+
+
+def load_garak(data: Path) -> list[Injection]:
+    lines = (data / "injection" / "garak" / "latentinjection_cases.jsonl").read_text(encoding="utf-8").splitlines()
+    records = map(json.loads, lines)
+    return [
+        Injection(r["id"], r["instruction"].strip() or "What is this?", r["document"], r["injection"], r["trigger"])
+        for r in records
+    ]
+
+
+def load_bipia(data: Path, *, contexts: int, places: int = 3) -> list[Injection]:
+    """Each train attack in so many contexts of its kind: at the end, at the start and in the middle of each, or at
+    fewer places, which take turns.
+    """
+    folder = data / "injection" / "bipia"
+    mails = _lines(folder / "email_contexts_train.jsonl")
+    tables = _lines(folder / "table_contexts_train_first40.jsonl")
+    programs = [
+        {"context": "\n".join([*r["error"], *r["code"], *r["context"]]), "question": "How is this error repaired?"}
+        for r in _lines(folder / "code_contexts_train_first20.jsonl")
+    ]
+    texts = [record for pair in zip(mails, tables, strict=False) for record in pair]
+    return [
+        case
+        for name, hosts in (("text_attack_train", texts), ("code_attack_train", programs))
+        for number, attack in enumerate(_attacks(folder / f"{name}.json"))
+        for turn in range(contexts)
+        for case in _take_turns(
+            _placed(f"{name}-{number}-{turn}", attack, hosts[(number * contexts + turn) % len(hosts)]), number, places
+        )
+    ]
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+
+
+def _attacks(file: Path) -> list[str]:
+    by_category: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
+    return [attack for attacks in by_category.values() for attack in attacks]
+
+
+def _take_turns(cases: Iterator[Injection], number: int, places: int) -> list[Injection]:
+    placed = list(cases)
+    return [placed[(number + turn) % len(placed)] for turn in range(places)]
+
+
+def _placed(name: str, attack: str, host: dict[str, Any]) -> Iterator[Injection]:
+    context, question = host["context"], host["question"]
+    middle = context.find(". ", len(context) // 2) + 2  # before a sentence; at the second character where there is none
+    places = {
+        "end": f"{context}\n{attack}",
+        "start": f"{attack}\n{context}",
+        "middle": f"{context[:middle]}\n{attack}\n{context[middle:]}",
+    }
+    for place, document in places.items():
+        yield Injection(f"{name}-{place}", question, document, attack, attack)
+
+
 def load_naughty_strings(data: Path) -> list[str]:
     strings: list[str] = json.loads((data / "injection" / "blns" / "blns.json").read_text(encoding="utf-8"))
     return strings

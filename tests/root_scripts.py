@@ -77,8 +77,17 @@ _TAKE = r"(?:got|took|grabbed|picked up) the {thing}"
 _DROP = r"(?:dropped|discarded|left|put down) the {thing}"
 
 
+_HOLD = re.compile(r"^(\w+) (got|took|grabbed|picked up|dropped|discarded|left|put down) the (\w+)\b")
+_GIVE = re.compile(r"^(\w+) (?:gave|handed|passed) the (\w+) to (\w+)\b")
+_NUMBERS = ("none", "one", "two", "three")
+
+
 def babi_sub_model(prompt: str) -> str:
-    """Answer a qa1 or qa2 question by rules. `prompt` holds the facts, one a line, and the question."""
+    """Answer a question of qa1, qa2, qa7 or qa8 by rules. `prompt` holds the facts, one a line, and the question."""
+    if carried := re.search(r"What is (\w+) carrying\s*\?", prompt):
+        return ",".join(_held_by(prompt, carried.group(1))) or "nothing"
+    if counted := re.search(r"How many objects is (\w+) carrying\s*\?", prompt):
+        return _NUMBERS[len(_held_by(prompt, counted.group(1)))]
     question = re.search(r"Where is (the )?(\w+)\s*\?", prompt)
     if question is None:
         return "unknown"
@@ -86,6 +95,17 @@ def babi_sub_model(prompt: str) -> str:
         return _where_is_thing(prompt, question.group(2))
     places = [place for person, place in _MOVE.findall(prompt) if person == question.group(2)]
     return places[-1] if places else "unknown"
+
+
+def _held_by(prompt: str, person: str) -> list[str]:
+    holders: dict[str, str] = {}
+    for line in prompt.splitlines():
+        if given := _GIVE.match(line):
+            holders[given.group(2)] = given.group(3)
+        elif held := _HOLD.match(line):
+            holder, verb, thing = held.groups()
+            holders[thing] = holder if verb in ("got", "took", "grabbed", "picked up") else ""
+    return [thing for thing, holder in holders.items() if holder == person]
 
 
 def _where_is_thing(prompt: str, thing: str) -> str:
