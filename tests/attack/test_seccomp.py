@@ -14,17 +14,17 @@ import pytest
 from sandbox.errors import EngineUnavailable
 from sandbox.host import Host
 from sandbox.inputs import images_dir
-from sandbox.runtimes import GVISOR
 from sandbox.spec import CellLimits, Isolation, SandboxSpec
+from tests.attack.attack import LEVELS
 from tests.attack.calls import CALLS, HELPERS
+from tests.attack.report import Line, add
+from tests.attack.required import demand
 from tests.attack.weak import Weaken, WeakEngine, with_seccomp
 from tests.boxes import Box
-from tests.conftest import missing
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the call numbers are those of x86-64")
 
 Said = dict[str, str]
-LEVELS: list[Isolation] = ["container", "gvisor"]
 NOT_THE_PROFILE = {"EPERM", "ENOSYS", "EAFNOSUPPORT", "SIGSYS"}
 """What the kernel may say itself; then the unconfined box proves nothing."""
 NOT_IN_GVISOR = {"process_vm_readv", "process_vm_writev", "vmsplice", "copy_file_range"}
@@ -37,8 +37,7 @@ def said(box_host: Host) -> Callable[[Isolation, str], Said]:
 
     @cache
     def ask(level: Isolation, form: str) -> Said:
-        if level == "gvisor" and GVISOR not in asyncio.run(box_host.engine.info())["Runtimes"]:
-            missing("the engine has no gVisor")
+        demand(level)
         return asyncio.run(_all_calls(box_host, level, _FORMS[form]))
 
     return ask
@@ -67,14 +66,20 @@ def test_it_is_refused(said: Callable[[Isolation, str], Said], level: Isolation,
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_the_profile_is_what_refuses(
-    said: Callable[[Isolation, str], Said], level: Isolation, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_profile_is_what_refuses(said: Callable[[Isolation, str], Said], level: Isolation) -> None:
     locked, unconfined = said(level, "locked"), said(level, "unconfined")
     held = [name for name in CALLS if unconfined[name] != locked[name] and unconfined[name] not in NOT_THE_PROFILE]
-    with capsys.disabled():
-        print(f"\nseccomp, {level}: held, and gets further without the profile: {', '.join(held)}")
-        print(f"seccomp, {level}: no control on this kernel: {', '.join(name for name in CALLS if name not in held)}")
+    others = [name for name in CALLS if name not in held]
+    add(Line(setting="seccomp", level=level, attack=f"{len(held)} calls: {', '.join(held)}", status="held"))
+    add(
+        Line(
+            setting="seccomp",
+            level=level,
+            attack=f"{len(others)} calls: {', '.join(others)}",
+            status="no control on this kernel",
+            reason="they say no more where nothing stops them",
+        )
+    )
     always = {name for name, call in CALLS.items() if call.always}
     assert always - (NOT_IN_GVISOR if level == "gvisor" else set()) <= set(held)
 
@@ -90,8 +95,7 @@ async def test_a_thread_of_pid_1_can_be_signalled_and_linux_ignores_it(box_host:
 
 
 async def test_under_gvisor_such_a_stop_costs_the_box(box_host: Host) -> None:
-    if GVISOR not in (await box_host.engine.info())["Runtimes"]:
-        missing("the engine has no gVisor")
+    await asyncio.to_thread(demand, "gvisor")
     async with await Box.open(box_host, SandboxSpec(isolation="gvisor")) as box:
         assert (await box.execute(STOP_BY_THREAD, CellLimits(wall_s=1))).status == "lost"
         await box.restart()
@@ -105,7 +109,13 @@ def test_one_name_has_one_meaning() -> None:
     for rule in rules:
         for name in rule["names"]:
             uses.setdefault(name, []).append(rule)
-    assert {name for name, found in uses.items() if len(found) > 1} == {"socket", "socketpair", "kill", "tgkill"}
+    assert {name for name, found in uses.items() if len(found) > 1} == {
+        "socket",
+        "socketpair",
+        "kill",
+        "tgkill",
+        "prlimit64",
+    }
     assert all("args" in rule for name, found in uses.items() if len(found) > 1 for rule in found)
 
 

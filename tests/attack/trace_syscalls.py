@@ -1,12 +1,14 @@
 """Which system calls honest code makes in a real box, compared with the seccomp profile.
 
-    sudo python -m tests.attack.trace_syscalls [--seccomp own|default|unconfined] [--data ../shared/data] [--keep FILE]
+    sudo python -m tests.attack.trace_syscalls [--seccomp own|default|unconfined] [--image kernel|data]
+        [--data ../shared/data] [--keep FILE]
 
 Run it after a change of ipykernel, of the base image or of the workload, as root on the engine's own machine, with
 `strace` installed. It starts boxes of the default spec through the real `Sandbox`, attaches `strace -f` to PID 1 of
 each before it forks the kernel, and runs `valid_cells.py`, HumanEval where the data is there, a cell that is
-interrupted and one that crashes the kernel. What PID 1 does in the milliseconds before strace holds it, the loader's
-part, is seen in the Pythons that the cells start. Only level `container`: gVisor's processes are not the host's.
+interrupted and one that crashes the kernel; `--image data` adds the cells for numpy and pandas. What PID 1 does in
+the milliseconds before strace holds it, the loader's part, is seen in the Pythons that the cells start. Only level
+`container`: gVisor's processes are not the host's.
 
 With `--seccomp unconfined` it shows what the code asks for; with `own`, the default, also what it falls back to.
 The exit status is 1 where a name is used and not allowed.
@@ -22,16 +24,18 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 from sandbox.engine import Engine
 from sandbox.host import shared_host
 from sandbox.inputs import images_dir
 from sandbox.sandbox import Sandbox
-from sandbox.spec import CellLimits, SandboxSpec
+from sandbox.spec import CellLimits, ImageName, SandboxSpec
 from sandbox.store import Store
 from tests.attack.valid_cells import CELLS, humaneval
 from tests.attack.weak import Weaken, WeakEngine, with_seccomp
 from tests.conftest import REPOSITORY
+from tests.container import data_cells
 
 CALL = re.compile(r"^\d+ +([a-z_0-9]+)\((.*)")
 ATTACH_S = 5.0
@@ -52,7 +56,7 @@ class TracedEngine(WeakEngine):
 
     async def start(self, container: str) -> None:
         await super().start(container)
-        pid = str(self.client.inspect_container(container)["State"]["Pid"])
+        pid = str(self.changing.inspect_container(container)["State"]["Pid"])
         log = self._folder / f"{pid}.strace"
         options = ("-f", "-e", "signal=none", "-s", "0", "-o", str(log), "-p", pid)
         tracer = await asyncio.create_subprocess_exec("strace", *options, stderr=asyncio.subprocess.DEVNULL)
@@ -60,7 +64,7 @@ class TracedEngine(WeakEngine):
         async with asyncio.timeout(ATTACH_S):
             while not log.exists() or log.stat().st_size == 0:
                 await asyncio.sleep(0.001)
-        threads = len(self.client.top(container)["Processes"])
+        threads = len(self.changing.top(container)["Processes"])
         if threads != 1:
             raise SystemExit("strace came after the fork; try again on a machine that is not busy")
 
@@ -74,15 +78,17 @@ async def answer(prompt: str, data: str | None) -> str:
     return prompt
 
 
-async def run_workload(engine: Engine, data: Path) -> list[str]:
+async def run_workload(engine: Engine, image: ImageName, data: Path) -> list[str]:
     """Run everything; returns the cells that failed."""
     host = await shared_host(print)
-    cells = CELLS | (humaneval(data) if data.is_dir() else {})
+    spec = SandboxSpec(image=image)
+    image_id = await host.image_for(spec, print)
+    cells = CELLS | (humaneval(data) if data.is_dir() else {}) | (data_cells.CELLS if image == "data" else {})
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        context = store.put("a line of the document\n" * 1000)
-        box = await Sandbox.start(SandboxSpec(), engine=engine, store=store, image=host.image, handler=answer)
+        context = store.put(data_cells.CONTEXT)
+        box = await Sandbox.start(spec, engine=engine, store=store, image=image_id, handler=answer)
         async with box:
             await box.load("context", context)
             for name, code in cells.items():
@@ -117,10 +123,10 @@ def allowed_names() -> set[str]:
     return {name for rule in profile["syscalls"] for name in rule["names"]}
 
 
-async def trace(seccomp: str, data: Path, folder: Path) -> int:
+async def trace(seccomp: str, image: ImageName, data: Path, folder: Path) -> int:
     engine = TracedEngine(PROFILES[seccomp], folder)
     try:
-        failed = await run_workload(engine, data)
+        failed = await run_workload(engine, image, data)
     finally:
         await engine.finish()
         await engine.aclose()
@@ -138,13 +144,14 @@ async def trace(seccomp: str, data: Path, folder: Path) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seccomp", choices=list(PROFILES), default="own")
+    parser.add_argument("--image", choices=get_args(ImageName), default="kernel")
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
     parser.add_argument("--keep", type=Path, help="directory for strace's logs, which are otherwise removed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.keep:
             options.keep.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(trace(options.seccomp, options.data, options.keep or Path(folder)))
+        return asyncio.run(trace(options.seccomp, options.image, options.data, options.keep or Path(folder)))
 
 
 if __name__ == "__main__":

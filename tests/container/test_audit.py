@@ -6,48 +6,42 @@ can't be off alone, the case lists all that it takes with it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
+import docker.errors
 import pytest
 
 from orchestrator import RLM, ScriptedProvider
 from orchestrator.trace import TraceEvent
 from sandbox.audit.controls import CONTROLS
 from sandbox.audit.findings import Audit
-from sandbox.engine import LABEL, Engine, _address
+from sandbox.engine import LABEL, Engine
 from sandbox.errors import ControlMissing
 from sandbox.runtimes import GVISOR
 from sandbox.sandbox import Sandbox
 from sandbox.spec import GIB, MIB, Isolation, SandboxSpec
 from sandbox.store import Store
+from tests.attack.attack import LEVELS
+from tests.attack.off import OFF
+from tests.attack.report import audit_named
+from tests.attack.weak import (
+    ChangingClient,
+    Weaken,
+    host,
+    mounted,
+    tmpfs,
+    top,
+    without_option,
+    without_ulimit,
+)
 from tests.conftest import missing
-
-Change = Callable[[dict[str, Any]], None]
-LEVELS: list[Isolation] = ["container", "gvisor"]
-
-
-class ChangingClient(docker.APIClient):  # type: ignore[misc]
-    """Changes what it asks the engine for, and remembers the containers."""
-
-    change: Change = staticmethod(lambda _: None)
-    created: list[str]
-
-    def create_container_from_config(self, config: dict[str, Any], *more: Any, **named: Any) -> Any:
-        changed = copy.deepcopy(dict(config))
-        self.change(changed)
-        answer = super().create_container_from_config(changed, *more, **named)
-        self.created.append(answer["Id"])
-        return answer
 
 
 @pytest.fixture
 def client() -> Iterator[ChangingClient]:
-    client = ChangingClient(version="auto", **_address())
-    client.created = []
+    client = ChangingClient()
     yield client
     client.close()
 
@@ -141,88 +135,42 @@ async def test_more_isolation_than_demanded_is_used_and_told(start: Callable[...
 # --------------------------------------------------------------------------------------------- one restriction is off
 
 
-def host(**values: Any) -> Change:
-    return lambda config: config["HostConfig"].update(values)
-
-
-def top(**values: Any) -> Change:
-    return lambda config: config.update(values)
-
-
-def both(*changes: Change) -> Change:
-    def change(config: dict[str, Any]) -> None:
-        for one in changes:
-            one(config)
-
-    return change
-
-
-def without_option(start: str, *instead: str) -> Change:
-    def change(config: dict[str, Any]) -> None:
-        options = config["HostConfig"]["SecurityOpt"]
-        config["HostConfig"]["SecurityOpt"] = [o for o in options if not o.startswith(start)] + list(instead)
-
-    return change
-
-
-def only_option(option: str) -> Change:
-    return lambda config: config["HostConfig"].update(SecurityOpt=[option])
-
-
-def without_ulimit(name: str) -> Change:
-    def change(config: dict[str, Any]) -> None:
-        config["HostConfig"]["Ulimits"] = [u for u in config["HostConfig"]["Ulimits"] if u["Name"] != name]
-
-    return change
-
-
-def tmpfs(point: str, old: str, new: str) -> Change:
-    def change(config: dict[str, Any]) -> None:
-        options = config["HostConfig"]["Tmpfs"]
-        assert old in options[point]
-        options[point] = options[point].replace(old, new)
-
-    return change
-
-
-def mounted(**more: Any) -> Change:
-    return lambda config: config["HostConfig"]["Mounts"].append({"Type": "bind", "ReadOnly": True} | more)
-
-
-def label(value: str) -> Change:
+def label(value: str) -> Weaken:
     return lambda config: config["Labels"].update({f"{LABEL}.expires": value})
 
 
 SPEC = SandboxSpec()
-NET = top(NetworkDisabled=False)
 LABELS_OFF = "security options"  # Docker itself adds label=disable to a box with the host's IPC or processes
-CASES: list[tuple[str, Change, set[str]]] = [
-    ("a network", both(host(NetworkMode="bridge"), NET), {"network"}),
-    ("writable root", host(ReadonlyRootfs=False), {"read-only root"}),
+CASES: list[tuple[str, Weaken, set[str]]] = [
+    ("a network", OFF["network"], {"network"}),
+    ("writable root", OFF["read-only root"], {"read-only root"}),
+    ("root", OFF["user"], {"user"}),
     ("another group", top(User="65532:0"), {"user"}),
     ("a supplementary group", host(GroupAdd=["27"]), {"user"}),
     ("capabilities kept", host(CapDrop=None), {"capabilities"}),
-    ("a capability added", host(CapAdd=["NET_RAW"]), {"capabilities"}),
+    ("capabilities added", OFF["capabilities"], {"capabilities"}),
     # Without it the runtime loads the profile early, and ours does not let it finish: a box without it has no profile.
-    ("new privileges", only_option("seccomp=unconfined"), {"no-new-privileges", "seccomp"}),
-    ("no seccomp", without_option("seccomp=", "seccomp=unconfined"), {"seccomp"}),
+    ("new privileges", OFF["no-new-privileges"], {"no-new-privileges", "seccomp"}),
+    ("no seccomp", OFF["seccomp"], {"seccomp"}),
     ("another profile", without_option("seccomp=", 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'), {"seccomp"}),
     ("a security option", without_option("-", "label=disable"), {"security options"}),
-    ("bare /proc", host(MaskedPaths=[], ReadonlyPaths=[]), {"masked paths"}),
+    ("bare /proc", OFF["masked paths"], {"masked paths"}),
     ("a sysctl", host(Sysctls={"kernel.msgmax": "65536"}), {"sysctls"}),
     (
         "a device",
         host(Devices=[{"PathOnHost": "/dev/null", "PathInContainer": "/dev/more", "CgroupPermissions": "r"}]),
         {"devices"},
     ),
-    ("writable context", lambda config: config["HostConfig"]["Mounts"][0].update(ReadOnly=False), {"context"}),
+    ("a kind of device", OFF["devices"], {"devices"}),
+    ("writable context", OFF["context"], {"context"}),
     ("a directory of the host", mounted(Source="/etc", Target="/host"), {"mounts"}),
+    ("the context at another place", OFF["mounts"], {"mounts"}),
     ("a volume", top(Volumes={"/data": {}}), {"mounts"}),
     ("shareable IPC", host(IpcMode="shareable"), {"ipc namespace"}),
-    ("the host's IPC", host(IpcMode="host"), {"ipc namespace", "tmpfs flags", "shm_bytes", LABELS_OFF}),
-    ("the host's UTS", host(UTSMode="host"), {"uts namespace"}),
-    ("the host's processes", host(PidMode="host"), {"pid namespace", LABELS_OFF}),
-    ("the host's cgroups", host(CgroupnsMode="host"), {"cgroup namespace"}),
+    ("the host's IPC", OFF["ipc namespace"], {"ipc namespace", "tmpfs flags", "shm_bytes", LABELS_OFF}),
+    ("the host's UTS", OFF["uts namespace"], {"uts namespace"}),
+    ("the host's processes", OFF["pid namespace"], {"pid namespace", LABELS_OFF}),
+    ("the host's cgroups", OFF["cgroup namespace"], {"cgroup namespace"}),
     ("more memory", host(Memory=2 * GIB, MemorySwap=2 * GIB), {"memory_bytes", "swap"}),
     ("swap", host(MemorySwap=SPEC.memory_bytes + 64 * MIB), {"swap"}),
     ("more processes", host(PidsLimit=SPEC.pids + 1), {"pids"}),
@@ -232,6 +180,7 @@ CASES: list[tuple[str, Change, set[str]]] = [
     ("any file size", without_ulimit("fsize"), {"file_bytes"}),
     ("more open files", without_ulimit("nofile"), {"open_files"}),
     ("core dumps", without_ulimit("core"), {"core dumps"}),
+    ("programs, devices and setuid", OFF["tmpfs flags"], {"tmpfs flags"}),
     ("programs in /tmp", tmpfs("/tmp", "noexec", "exec"), {"tmpfs flags"}),
     ("setuid in the run directory", tmpfs("/run/airlock", "nosuid", "suid"), {"tmpfs flags"}),
     ("a larger /tmp", tmpfs("/tmp", f"size={SPEC.tmp_bytes}", "size=1g"), {"tmp_bytes"}),
@@ -252,7 +201,7 @@ GVISOR_CASES = {
 }
 
 
-async def refused(start: Callable[..., Any], client: ChangingClient, spec: SandboxSpec, change: Change) -> Audit:
+async def refused(start: Callable[..., Any], client: ChangingClient, spec: SandboxSpec, change: Weaken) -> Audit:
     """The audit of a box that must be refused, and must be gone."""
     client.change = change
     with pytest.raises(ControlMissing) as caught:
@@ -263,37 +212,39 @@ async def refused(start: Callable[..., Any], client: ChangingClient, spec: Sandb
     return caught.value.audit
 
 
-@pytest.mark.parametrize(("name", "change", "settings"), CASES, ids=[case[0] for case in CASES])
-async def test_a_missing_restriction_is_named(
-    start: Callable[..., Any], client: ChangingClient, name: str, change: Change, settings: set[str]
-) -> None:
-    if name == "a network" and not client.networks(names=["bridge"]):
-        missing("the engine has no bridge network")
-    audit = await refused(start, client, SPEC, change)
-    assert {finding.setting for finding in audit.missing} == settings
-
-
 @pytest.mark.parametrize(
-    ("name", "change", "settings"), [case for case in CASES if case[0] in GVISOR_CASES], ids=sorted(GVISOR_CASES)
+    ("level", "name", "change", "settings"),
+    [(level, *case) for level in LEVELS for case in CASES if level == "container" or case[0] in GVISOR_CASES],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_a_missing_restriction_is_named_under_gvisor(
-    start: Callable[..., Any], client: ChangingClient, name: str, change: Change, settings: set[str]
+async def test_a_missing_restriction_is_named(
+    start: Callable[..., Any],
+    client: ChangingClient,
+    level: Isolation,
+    name: str,
+    change: Weaken,
+    settings: set[str],
 ) -> None:
     if name == "a network" and not client.networks(names=["bridge"]):
         missing("the engine has no bridge network")
-    audit = await refused(start, client, SandboxSpec(isolation="gvisor"), change)
+    named(await refused(start, client, SandboxSpec(isolation=level), change), settings)
+
+
+def named(audit: Audit, settings: set[str]) -> None:
+    """It names these and no other."""
     assert {finding.setting for finding in audit.missing} == settings
+    audit_named(audit.isolation, settings)
 
 
 async def test_the_hosts_network_is_named(start: Callable[..., Any], client: ChangingClient) -> None:
-    audit = await refused(start, client, SPEC, both(host(NetworkMode="host"), NET))
-    # The engine's network namespace need not be ours.
-    assert {finding.setting for finding in audit.missing} - {"net namespace"} == {"network"}
+    audit = await refused(start, client, SPEC, OFF["net namespace"])
+    found = {finding.setting for finding in audit.missing}
+    named(audit, {"network", "net namespace"} & found)  # the engine's network namespace need not be ours
+    assert "network" in found
 
 
 async def test_a_weaker_runtime_than_demanded_is_named(start: Callable[..., Any], client: ChangingClient) -> None:
-    audit = await refused(start, client, SandboxSpec(isolation="gvisor"), host(Runtime="runc"))
-    assert {finding.setting for finding in audit.missing} == {"isolation"}
+    named(await refused(start, client, SandboxSpec(isolation="gvisor"), OFF["isolation"]), {"isolation"})
 
 
 async def test_another_image_is_named(start: Callable[..., Any], client: ChangingClient, image_id: str) -> None:
@@ -301,10 +252,9 @@ async def test_another_image_is_named(start: Callable[..., Any], client: Changin
     other = client.commit(container)["Id"]
     client.remove_container(container)
     try:
-        audit = await refused(start, client, SPEC, top(Image=other))
+        named(await refused(start, client, SPEC, top(Image=other)), {"image"})
     finally:
         client.remove_image(other)
-    assert {finding.setting for finding in audit.missing} == {"image"}
 
 
 def test_every_setting_is_taken_away_here() -> None:
