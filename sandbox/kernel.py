@@ -20,15 +20,22 @@ from sandbox.messages import RELAY, SHELL
 from sandbox.open_cell import OpenCell
 from sandbox.spec import KernelSettings
 from sandbox.subcalls import QueryHandler, SubCalls
+from sandbox.terms import Terms
+from sandbox.value_size import most_bytes
 
 _T = TypeVar("_T")
 
 INTERRUPT_GRACE_S: Final = 2.0
 MAX_MESSAGES_PER_CELL: Final = 200_000
-MAX_BYTES_PER_CELL: Final = 512 << 20
+MAX_BYTES_PER_CELL: Final = 128 << 20
+"""All but its prompts. An honest kernel clips each stream, so only a cell's many child processes send so much."""
 MAX_REPORTED_PER_CELL: Final = 400
-_YIELD_EVERY: Final = 64
+_YIELD_EVERY: Final = 8
 """Messages after which the reader of a busy box lets the other runs of this process go on."""
+_BUSY_MESSAGES: Final = 4096
+"""Messages of a cell above which the reader also pauses, for `_PAUSE_S` in each `_PAUSE_EVERY`: floods get a share."""
+_PAUSE_EVERY: Final = 64
+_PAUSE_S: Final = 0.001
 
 
 class Kernel:
@@ -44,6 +51,7 @@ class Kernel:
         self._link = link
         self._settings = settings
         self._comm_id = encoding.new_id()
+        self._terms = Terms.of(self._comm_id, settings)
         self._sub_calls = SubCalls(link, self._comm_id, on_query)
         self._welcome = asyncio.Event()
         self._requests: dict[str, asyncio.Future[messages.Reply]] = {}
@@ -177,24 +185,32 @@ class Kernel:
     async def _read(self) -> None:
         try:
             async for channel, parts in self._link.frames():
-                self._count(parts)
-                self._handle(protocol.decode(channel, parts, comm_id=self._comm_id))
+                message = protocol.decode(channel, parts, self._terms)
+                self._count(message, parts)
+                parts.clear()  # who hands out the frame holds it until the next one
+                self._handle(message)
+                del message
                 await self._sub_calls.room()
                 if self._messages % _YIELD_EVERY == 0:
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(self._pause_s())
         except ProtocolViolation as violation:
             self._violate(violation)
         finally:
             self.gone.set()
             self._link.abort()  # at once, also while nobody asks anything: it ends the box
 
+    def _pause_s(self) -> float:
+        return _PAUSE_S if self._messages > _BUSY_MESSAGES and self._messages % _PAUSE_EVERY == 0 else 0
+
     def _count_anew(self) -> None:
         self._messages = self._bytes = 0
         self._sub_calls.count_anew()
 
-    def _count(self, parts: list[bytes]) -> None:
+    def _count(self, message: messages.Message, parts: list[bytes]) -> None:
+        """Prompts are counted where they are answered: a cell may ask about gigabytes, in its turn."""
         self._messages += 1
-        self._bytes += sum(map(len, parts))
+        if not isinstance(message, messages.Query):
+            self._bytes += sum(map(len, parts))
         if self._messages > MAX_MESSAGES_PER_CELL or self._bytes > MAX_BYTES_PER_CELL:
             raise ProtocolViolation(f"a flood: {self._messages:,} messages, {self._bytes:,} bytes in one cell")
 
@@ -262,9 +278,9 @@ class Kernel:
     def _on_answer(self, answer: messages.Answer) -> None:
         if self._cell is None or self._cell.answer is not None:
             raise ProtocolViolation("an answer outside a cell, or a second one")
-        if len(answer.text) > self._settings.answer_bytes:
-            raise ProtocolViolation(f"an answer of {len(answer.text):,} characters")
-        self._cell.answer = answer.text
+        if len(answer.raw) > most_bytes(answer.raw, self._settings.answer_bytes):
+            raise ProtocolViolation(f"an answer of {len(answer.raw):,} bytes")
+        self._cell.answer = answer.raw
 
     async def aclose(self) -> None:
         """End the box's stream, its reader and all sub-calls in flight."""

@@ -72,9 +72,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The cell called FINAL or FINAL_VAR and ended well."""
+    """The cell called FINAL or FINAL_VAR and ended well: the text's bytes, a quarter of what it may take decoded."""
 
-    text: str
+    raw: bytes
 
 
 @dataclass(frozen=True, slots=True)

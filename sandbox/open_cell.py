@@ -10,6 +10,7 @@ from sandbox.cell import Capture, CellError, CellResult, CellStatus, Clock
 from sandbox.clocks import CellClocks
 from sandbox.encoding import new_id
 from sandbox.messages import Reply
+from sandbox.protocol import decode_text
 
 
 @dataclass(slots=True)
@@ -22,7 +23,7 @@ class OpenCell:
     captures: dict[str, Capture] = field(default_factory=dict)
     reply: Reply | None = None
     idle: bool = False
-    answer: str | None = None
+    answer: bytes | None = None
     reports: list[dict[str, Any]] = field(default_factory=list)
     reported: int = 0
     stopping: bool = False
@@ -50,6 +51,7 @@ class OpenCell:
         """What it did, given the clock that ran out, if one did."""
         reply = self.reply
         sizes = reply.true_chars if reply else {}
+        answered = self.answer is not None and reply is not None and reply.ok and clock is None
         stdout, stderr, result = (capture.text(sizes.get(kind, 0)) for kind, capture in self.captures.items())
         return CellResult(
             status=self._status(clock),
@@ -57,7 +59,7 @@ class OpenCell:
             stderr=stderr,
             result=result,
             error=None if reply is None or reply.ok else self._error(reply),
-            answer=self.answer if reply and reply.ok and clock is None else None,
+            answer=decode_text(self.answer) if answered and self.answer is not None else None,
             clock=clock,
             wall_s=self.clocks.wall_s,
             waited_s=self.clocks.waited_s,

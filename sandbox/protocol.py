@@ -37,15 +37,18 @@ from sandbox.messages import (
     Unread,
     Welcome,
 )
+from sandbox.terms import Terms
+from sandbox.value_size import fits_memory
 
-MAX_FRAME_BYTES: Final = 8 << 20
-"""Largest frame of an honest box: one prompt or value of 4 MiB, or a batch packed to 4 MiB, with its envelope."""
+MAX_FRAME_BYTES: Final = (4 << 20) + (64 << 10)
+"""Largest frame of an honest box: one prompt, answer or value of 4 MiB with its envelope."""
 MAX_PARTS: Final = 1100
 """Most parts of an honest frame: a batch of 500 prompts with their data, and the envelope."""
-MAX_JSON_BYTES: Final = 4 << 20
+MAX_JSON_BYTES: Final = 320 << 10
+"""All other JSON: an error's name, text and traceback as the kernel clips them, a batch's indexes, a full report."""
 MAX_HEADER_BYTES: Final = 64 << 10
 MAX_BATCH: Final = 500
-MAX_REPORTED: Final = 200
+MAX_REPORTED: Final = 400
 """Most values of a report, and most items of one of them."""
 
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -60,6 +63,7 @@ _Reported = (
     | Annotated[dict[_ReportedText, _Scalar], msgspec.Meta(max_length=MAX_REPORTED)]
 )
 _T = TypeVar("_T")
+_LENGTH: Final = struct.Struct(">I")
 
 
 class FrameDecoder:
@@ -79,30 +83,34 @@ class FrameDecoder:
         at = 0
         try:
             while len(buffer) - at >= 4:
-                (length,) = struct.unpack_from(">I", buffer, at)
+                (length,) = _LENGTH.unpack_from(buffer, at)
                 if not 1 <= length <= MAX_FRAME_BYTES:
                     raise ProtocolViolation(f"a frame of {length:,} bytes; 1 to {MAX_FRAME_BYTES:,} are legal")
-                if len(buffer) - at < 4 + length:
+                end = at + 4 + length
+                if len(buffer) < end:
                     return
-                frame = bytes(buffer[at + 4 : at + 4 + length])
-                at += 4 + length
-                yield frame[0], _split_parts(frame)
+                frame = buffer[at + 4], _split_parts(buffer, at + 5, end)
+                at = end
+                if length > len(data):  # a large one: give its bytes back before they become a message
+                    del buffer[:at]
+                    at = 0
+                yield frame
         finally:
             del buffer[:at]  # once: deleting frame by frame is quadratic for many small ones
 
 
-def _split_parts(frame: bytes) -> list[bytes]:
+def _split_parts(buffer: bytearray, at: int, end: int) -> list[bytes]:
     parts: list[bytes] = []
-    at = 1
-    while at < len(frame):
-        if len(parts) == MAX_PARTS or at + 4 > len(frame):
-            raise ProtocolViolation("a frame's parts do not add up")
-        (length,) = struct.unpack_from(">I", frame, at)
-        at += 4
-        if at + length > len(frame):
-            raise ProtocolViolation("a part is longer than its frame")
-        parts.append(frame[at : at + length])
-        at += length
+    with memoryview(buffer) as view:
+        while at < end:
+            if len(parts) == MAX_PARTS or at + 4 > end:
+                raise ProtocolViolation("a frame's parts do not add up")
+            (length,) = _LENGTH.unpack_from(buffer, at)
+            at += 4
+            if at + length > end:
+                raise ProtocolViolation("a part is longer than its frame")
+            parts.append(bytes(view[at : at + length]))
+            at += length
     return parts
 
 
@@ -182,13 +190,13 @@ class _Comm(msgspec.Struct):
     data: _Query | _Batch | _Answer | _Report
 
 
-def decode(channel: int, parts: list[bytes], *, comm_id: str) -> Message:
+def decode(channel: int, parts: list[bytes], terms: Terms) -> Message:
     """Turn one frame into a message.
 
     Args:
         channel: The frame's channel.
         parts: The frame's parts.
-        comm_id: Id of the one comm this box was given; a message on another one is forged.
+        terms: What the box was told.
 
     Raises:
         ProtocolViolation: The message is not one of the legal types, or not well-formed.
@@ -204,7 +212,7 @@ def decode(channel: int, parts: list[bytes], *, comm_id: str) -> Message:
     parent_id = _json(raw_parent, _Parent, MAX_HEADER_BYTES).msg_id
     buffers = parts[start + 4 :]
     if channel == IOPUB:
-        return _decode_iopub(msg_type, parent_id, raw_content, buffers, comm_id)
+        return _decode_iopub(msg_type, parent_id, raw_content, buffers, terms)
     if channel in (SHELL, CONTROL) and msg_type.endswith("_reply"):
         return _decode_reply(msg_type, parent_id, raw_metadata, raw_content, buffers)
     raise ProtocolViolation(f"message type {msg_type[:64]!a} on channel {channel}")
@@ -217,17 +225,17 @@ def _decode_relay(parts: list[bytes]) -> Message:
     return Hello() if event.event == "hello" else KernelExit(event.code)
 
 
-def _decode_iopub(msg_type: str, parent_id: str, content: bytes, buffers: list[bytes], comm_id: str) -> Message:
+def _decode_iopub(msg_type: str, parent_id: str, content: bytes, buffers: list[bytes], terms: Terms) -> Message:
     match msg_type:
         case "stream":
-            stream = _json(content, _Stream)
+            stream = _json(content, _Stream, terms.output_bytes)
             return Output(parent_id, stream.name, stream.text)
         case "execute_result":
-            return Output(parent_id, "result", _json(content, _Result).data.text)
+            return Output(parent_id, "result", _json(content, _Result, terms.output_bytes).data.text)
         case "status":
             return Idle(parent_id) if _json(content, _Status).execution_state == "idle" else Unread()
         case "comm_msg":
-            return _decode_comm(content, buffers, comm_id)
+            return _decode_comm(content, buffers, terms)
         case "iopub_welcome":
             return Welcome()
         case "comm_open" | "comm_close":
@@ -241,7 +249,7 @@ def _decode_reply(msg_type: str, parent_id: str, metadata: bytes, content: bytes
     if msg_type == "kernel_info_reply":
         return Unread()
     reply = _json(content, _ReplyContent)
-    facts = _json(metadata, _Metadata).airlock
+    facts = _json(metadata, _Metadata, MAX_HEADER_BYTES).airlock
     return Reply(
         parent_id=parent_id,
         msg_type=msg_type,
@@ -251,7 +259,7 @@ def _decode_reply(msg_type: str, parent_id: str, metadata: bytes, content: bytes
         traceback="\n".join(reply.traceback),
         true_chars={"stdout": facts.stdout_chars, "stderr": facts.stderr_chars, "result": facts.result_chars},
         error_line=facts.error_line,
-        buffers=tuple(buffers),
+        buffers=tuple(buffers) if msg_type == "airlock_value_reply" else (),
     )
 
 
@@ -266,16 +274,18 @@ _REPLIES: Final = frozenset(
 )
 
 
-def _decode_comm(content: bytes, buffers: list[bytes], comm_id: str) -> Message:
+def _decode_comm(content: bytes, buffers: list[bytes], terms: Terms) -> Message:
     comm = _json(content, _Comm)
-    if comm.comm_id != comm_id:
+    if comm.comm_id != terms.comm_id:
         raise ProtocolViolation("a message on a comm that the host did not give")
     if isinstance(comm.data, _Answer):
         if len(buffers) != 1:
             raise ProtocolViolation("an answer has one buffer")
-        return Answer(_text(buffers[0]))
+        return Answer(buffers[0])
     if isinstance(comm.data, _Report):
         return Report(comm.data.values)
+    if sum(map(len, buffers)) > terms.query_bytes:
+        raise ProtocolViolation(f"prompts of {sum(map(len, buffers)):,} bytes; {terms.query_bytes:,} are legal")
     count = len(comm.data.has_data)
     if len(comm.data.indexes) != count or len(buffers) != count + sum(comm.data.has_data):
         raise ProtocolViolation("a query's buffers do not match its prompts")
@@ -292,16 +302,19 @@ def decode_json_value(raw: bytes) -> Any:
     """A variable's value. Lone surrogates are kept. Its size was capped by the frame.
 
     Raises:
-        ValueUnavailable: Nested deeper, or with an integer longer, than Python's parser takes.
-        ProtocolViolation: Not JSON; NaN and infinities are none.
+        ValueUnavailable: Nested deeper, or with an integer longer, than Python's parser takes; or it would take more
+            than `sandbox.value_size.MAX_VALUE_MEMORY_BYTES`.
+        ProtocolViolation: Not JSON in ASCII; NaN and infinities are none.
     """
     import json  # msgspec refuses the lone surrogates that an honest value may hold
 
     def refuse(token: str) -> None:
         raise ProtocolViolation(f"a value that is not JSON: {token}")
 
+    if not fits_memory(raw):
+        raise ValueUnavailable("it has too many items, or too long a text with emoji or the like", undefined=False)
     try:
-        return json.loads(raw, parse_constant=refuse)
+        return json.loads(raw.decode("ascii"), parse_constant=refuse)
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise ProtocolViolation("a value that is not JSON") from None
     except (ValueError, RecursionError):  # a cell may raise its own Python's bounds

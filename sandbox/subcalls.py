@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
 
@@ -18,10 +19,14 @@ QueryHandler = Callable[[str, str | None], Awaitable[str | SubCallFailure]]
 
 MAX_PROMPTS_PER_CELL: Final = 100_000
 """Prompts, answered or refused, above which a cell is a flood."""
-MAX_OPEN_CHARS: Final = 4 << 20
-"""Characters of unanswered prompts of one box above which the host stops reading it: its memory stays bounded."""
-PROMPT_COST_CHARS: Final = 512
-"""What a prompt counts beside its text: an empty one takes a task of the host's too."""
+MAX_OPEN_BYTES: Final = 4 << 20
+"""Memory of one box's unanswered prompts above which the host stops reading the box."""
+PROMPT_COST_BYTES: Final = 4096
+"""What a prompt counts beside its text: an empty one takes tasks of the host's too."""
+MAX_UNSENT_BYTES: Final = 4 << 20
+"""Memory of answers that a box has not taken above which nothing more is asked for it."""
+MAX_REFUSED_BYTES_PER_CELL: Final = 1 << 30
+"""Memory of a cell's refused prompts above which it is a flood: nobody pays for them."""
 MAX_ANSWER_CHARS: Final = 4 << 20
 """Characters of answers in one message, where no single answer is longer."""
 
@@ -50,14 +55,17 @@ class SubCalls:
         self._handler = handler
         self._open: dict[str, asyncio.Task[None]] = {}
         self._asking: set[asyncio.Task[None]] = set()
-        self._chars = 0
-        self._asked = 0
+        self._bytes = 0
+        self._asked = self._refused_bytes = 0
         self._room = asyncio.Event()
         self._room.set()
+        self._unsent_bytes = 0
+        self._taken = asyncio.Event()
+        self._taken.set()
 
     def count_anew(self) -> None:
         """A new cell's prompts are counted from nothing."""
-        self._asked = 0
+        self._asked = self._refused_bytes = 0
 
     async def room(self) -> None:
         """Wait until the box may ask more."""
@@ -67,25 +75,29 @@ class SubCalls:
         """Start to answer a query.
 
         Raises:
-            ProtocolViolation: Its id is in flight already, or the cell has asked too often.
+            ProtocolViolation: Its id is in flight already, or the cell has asked too much.
         """
         self._asked += len(query.prompts)
-        if query.call_id in self._open or self._asked > MAX_PROMPTS_PER_CELL:
-            raise ProtocolViolation("a query id used twice, or too many prompts in one cell")
-        chars = _cost(query)
-        self._chars += chars
-        if self._chars >= MAX_OPEN_CHARS:
+        if query.call_id in self._open:
+            raise ProtocolViolation("a query id used twice")
+        if self._asked > MAX_PROMPTS_PER_CELL or self._refused_bytes > MAX_REFUSED_BYTES_PER_CELL:
+            raise ProtocolViolation(
+                f"a flood: {self._asked:,} prompts in one cell, {self._refused_bytes:,} bytes refused"
+            )
+        size = sum(map(_cost, query.prompts, query.data))
+        self._bytes += size
+        if self._bytes >= MAX_OPEN_BYTES:
             self._room.clear()
         if cell is not None:
             cell.call_started()
         task = asyncio.create_task(self._answer(query, cell), name="airlock-query")
         self._open[query.call_id] = task
-        task.add_done_callback(lambda _: self._close(query.call_id, chars, cell))
+        task.add_done_callback(lambda _: self._close(query.call_id, size, cell))
 
-    def _close(self, call_id: str, chars: int, cell: Waiter | None) -> None:
+    def _close(self, call_id: str, size: int, cell: Waiter | None) -> None:
         del self._open[call_id]
-        self._chars -= chars
-        if self._chars < MAX_OPEN_CHARS:
+        self._bytes -= size
+        if self._bytes < MAX_OPEN_BYTES:
             self._room.set()
         if cell is not None:
             cell.call_ended()
@@ -96,7 +108,11 @@ class SubCalls:
         news = asyncio.Event()
 
         async def answer_one(index: int, prompt: str, data: str | None) -> None:
-            ready.append((index, await self._ask(prompt, data, cell)))
+            result = await self._ask(prompt, data, cell)
+            if isinstance(result, SubCallFailure) and not (cell and _stops(cell)):
+                self._refused_bytes += _cost(prompt, data)
+            ready.append((index, result))
+            self._count_unsent(_size(result))
             news.set()
 
         items = zip(query.indexes, query.prompts, query.data, strict=True)
@@ -107,11 +123,11 @@ class SubCalls:
             while left:
                 await news.wait()
                 news.clear()
-                results = ready.copy()
-                ready.clear()
-                left -= len(results)
-                for part in _pack(results):
+                for part in _pack(ready.copy()):
                     await self._link.send(encode_results(self._comm_id, query.call_id, part))
+                    left -= len(part)
+                    del ready[: len(part)]
+                    self._count_unsent(-sum(_size(result) for _, result in part))
         except BoxGone:
             pass
         finally:
@@ -119,6 +135,14 @@ class SubCalls:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._count_unsent(-sum(_size(result) for _, result in ready))
+
+    def _count_unsent(self, more: int) -> None:
+        self._unsent_bytes += more
+        if self._unsent_bytes < MAX_UNSENT_BYTES:
+            self._taken.set()
+        else:
+            self._taken.clear()
 
     async def _ask(self, prompt: str, data: str | None, cell: Waiter | None) -> str | SubCallFailure:
         if cell is None:
@@ -126,6 +150,10 @@ class SubCalls:
         if _stops(cell):
             return _STOPPING
         try:
+            while not self._taken.is_set():  # and again: all who wait are woken at once
+                await self._taken.wait()
+            if self._link.closed:
+                return _STOPPING
             return await self._handler(prompt, data)
         except asyncio.CancelledError:
             if _stops(cell):
@@ -160,9 +188,12 @@ def _stops(cell: Waiter) -> bool:
     return cell.stopping
 
 
-def _cost(query: Query) -> int:
-    texts = [*query.prompts, *(data for data in query.data if data)]
-    return sum(map(len, texts)) + PROMPT_COST_CHARS * len(query.prompts)
+def _cost(prompt: str, data: str | None) -> int:
+    return PROMPT_COST_BYTES + sys.getsizeof(prompt) + sys.getsizeof(data)
+
+
+def _size(result: str | SubCallFailure) -> int:
+    return sys.getsizeof(result if isinstance(result, str) else result.message)
 
 
 def _pack(results: list[_Result]) -> Iterator[list[_Result]]:

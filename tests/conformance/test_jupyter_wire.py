@@ -25,6 +25,8 @@ from sandbox.messages import (
     Welcome,
 )
 from sandbox.protocol import FrameDecoder, decode
+from sandbox.spec import KernelSettings
+from sandbox.terms import Terms
 
 COMM, CALL = "c" * 32, "a" * 32
 
@@ -49,7 +51,7 @@ def read(
     parent["header"]["msg_id"] = "p"
     message = session.msg(msg_type, content, parent=parent, **fields)
     parts = session.serialize(message, ident=[b"kernel.topic"] if channel == IOPUB else None)
-    return decode(channel, [*parts, *buffers], comm_id=COMM)
+    return decode(channel, [*parts, *buffers], Terms.of(COMM, KernelSettings()))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ MESSAGES: list[tuple[int, str, dict[str, Any], tuple[bytes, ...], Message]] = [
     (IOPUB, "comm_open", {"comm_id": "x", "target_name": "y", "data": {}}, (), Unread()),
     (IOPUB, "comm_close", {"comm_id": "x", "data": {}}, (), Unread()),
     (IOPUB, "comm_msg", {"comm_id": COMM, "data": QUERY}, (b"p", b"d"), Query(CALL, (0,), ("p",), ("d",))),
-    (IOPUB, "comm_msg", {"comm_id": COMM, "data": {"kind": "answer"}}, (b"a",), Answer("a")),
+    (IOPUB, "comm_msg", {"comm_id": COMM, "data": {"kind": "answer"}}, (b"a",), Answer(b"a")),
     (SHELL, "kernel_info_reply", {"status": "ok", "banner": "x", "implementation": "y"}, (), Unread()),
 ]
 
@@ -146,6 +148,6 @@ def test_text_that_utf8_can_not_say_is_read_without_it(session: Session) -> None
     message = session.msg("stream", json_clean({"name": "stdout", "text": "a\udc80b"}))
     parts = session.serialize(message)
     parts[-1] = json.dumps(message["content"], ensure_ascii=False).encode("utf-8", "surrogateescape")
-    read_back = decode(IOPUB, parts, comm_id=COMM)
+    read_back = decode(IOPUB, parts, Terms.of(COMM, KernelSettings()))
     assert isinstance(read_back, Output)
     assert read_back.text == "a\ufffdb"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sandbox.errors import ValueUnavailable
+from sandbox.kernel import MAX_BYTES_PER_CELL
 from tests.datasets import load_naughty_strings
 from tests.kernel.local_box import PROMPT_BYTES, VALUE_BYTES, LocalBox
 
@@ -89,7 +91,7 @@ async def test_answer_text_takes_every_value(box: LocalBox) -> None:
 async def test_hundreds_of_large_values_are_no_flood(fresh_box: LocalBox) -> None:
     """The host's budget of bytes is one request's, not that of all since the last cell."""
     await fresh_box.execute(f"x = 'x' * {VALUE_BYTES - 2}")
-    fresh_box.kernel._bytes = 511 << 20  # as after many of them
+    fresh_box.kernel._bytes = MAX_BYTES_PER_CELL - 1  # as after many of them
     for _ in range(10):
         assert len(await fresh_box.json_value("x")) == VALUE_BYTES - 2
 
@@ -108,6 +110,32 @@ async def test_hostile_strings_are_printed_and_returned_unchanged(box: LocalBox,
         result = await box.execute(f"print({text!r}, end='')\n{text!r}")
         assert result.stdout.text == text
         assert result.result.text == repr(text)
+
+
+SURROGATES = ["\ud800", "a\udc80b", "\udfff\ud800 x", "\ud83d" * 3000]
+
+
+@pytest.mark.parametrize("text", SURROGATES, ids=ascii)
+async def test_lone_surrogates_go_every_way_without_a_violation(box: LocalBox, text: str) -> None:
+    async def mirror(prompt: str, data: str | None) -> str:
+        return text
+
+    box.handler = mirror
+    replaced = re.sub("[\ud800-\udfff]", "\ufffd", text)
+    result = await box.execute(
+        f"import sys\nx = {text!r}\nprint(x, end='')\nprint(x, file=sys.stderr, end='')\ndisplay(x)"
+    )
+    kept = min(len(replaced), 1000)
+    assert result.stdout.text.startswith(replaced[:kept])
+    assert result.stderr.text.startswith(replaced[:kept])
+    assert await box.json_value("x") == text
+    assert await box.answer_text("x") == replaced
+    assert (await box.execute("llm_query(x, data=x) is None")).result.text == "False"
+    assert box.prompts[-1] == (replaced, replaced)
+    assert (await box.execute("raise ValueError(x)")).error is not None
+    assert (await box.execute("type('E', (Exception,), {'__str__': lambda _: x})()")).status == "ok"
+    assert (await box.execute("FINAL(x)")).answer == replaced
+    assert (await box.execute("x[:10] + x[-10:]")).status == "ok"
 
 
 async def test_hostile_strings_are_asked_and_answered_unchanged(box: LocalBox, shared_data: Path) -> None:
