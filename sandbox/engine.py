@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import docker
@@ -25,7 +26,9 @@ from sandbox.audit.findings import Audit, audit_live
 from sandbox.errors import BoxStartError, EngineUnavailable
 from sandbox.inputs import images_dir
 from sandbox.runtimes import GVISOR, Runtime, runtime_for
-from sandbox.spec import BOX_USER, CONTEXT_DIR, RUN_DIR, SandboxSpec
+from sandbox.spec import BOX_USER, CONTEXT_DIR, NO_CORE_BYTES, RUN_DIR, SandboxSpec
+from sandbox.threads import made_in_thread
+from sandbox.unreachable import no_engine
 
 REMOVE_TRIES: Final = 6  # 3 s: a removal that is in progress answers with an error until it is done
 _log = logging.getLogger(__name__)
@@ -53,6 +56,11 @@ class Engine:
         """
         return cls(await asyncio.to_thread(connect))
 
+    @property
+    def api(self) -> docker.APIClient:
+        """The connection itself, for what deals with images. Its calls block."""
+        return self._api
+
     async def check(self, spec: SandboxSpec) -> Runtime:
         """The runtime that a box of this spec gets. It gives at least the isolation that the spec demands.
 
@@ -74,7 +82,8 @@ class Engine:
         Raises:
             EngineUnavailable: It does not answer any more.
         """
-        return await self._ask(self._api.info)
+        described: dict[str, Any] = await self._ask(self._api.info)
+        return described
 
     async def versions(self) -> dict[str, Any]:
         """The engine's and its parts' versions.
@@ -82,32 +91,40 @@ class Engine:
         Raises:
             EngineUnavailable: It does not answer any more.
         """
-        return await self._ask(self._api.version)
+        versions: dict[str, Any] = await self._ask(self._api.version)
+        return versions
 
-    async def _ask(self, question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    async def _ask(self, question: Callable[[], Any]) -> Any:
         try:
             return await asyncio.to_thread(question)
         except (docker.errors.DockerException, requests.RequestException) as error:
             raise EngineUnavailable(f"the container engine does not answer: {_say(error)}") from error
 
     async def create(self, spec: SandboxSpec, *, image: str, context_dir: str, owner: str) -> str:
-        """Create a locked container, not yet started; returns its ID."""
+        """Create a locked container, not yet started; returns its ID. Whoever is cancelled meanwhile leaves none.
+
+        Raises:
+            BoxStartError: The engine would not, or has lost the image.
+        """
         labels = {LABEL: owner, f"{LABEL}.expires": str(int(time.time() + spec.lifetime_s))}
+        create = partial(
+            self._api.create_container,
+            image,
+            command=[RUN_DIR],
+            user=BOX_USER,
+            host_config=self._api.create_host_config(**self.restrictions(spec, context_dir)),
+            network_disabled=True,
+            stdin_open=True,
+            tty=False,
+            detach=False,
+            healthcheck={"test": ["NONE"]},
+            labels=labels,
+        )
         try:
-            created = await asyncio.to_thread(
-                self._api.create_container,
-                image,
-                command=[RUN_DIR],
-                user=BOX_USER,
-                host_config=self._api.create_host_config(**self.restrictions(spec, context_dir)),
-                network_disabled=True,
-                stdin_open=True,
-                tty=False,
-                detach=False,
-                healthcheck={"test": ["NONE"]},
-                labels=labels,
-            )
-        except docker.errors.DockerException as error:
+            created = await made_in_thread(create, lambda made: self._api.remove_container(made["Id"], force=True))
+        except docker.errors.ImageNotFound as error:
+            raise BoxStartError("the box's image is gone from the engine; the next run builds it again") from error
+        except (docker.errors.DockerException, requests.RequestException) as error:
             raise BoxStartError(f"the engine would not create the box: {_say(error)}") from error
         return str(created["Id"])
 
@@ -176,21 +193,22 @@ class Engine:
         )
         return await asyncio.to_thread(audit_live, evidence)
 
-    async def remove(self, container: str) -> None:
-        """Kill and remove; returns when it is gone, also where it has gone by itself.
+    async def remove(self, container: str) -> bool:
+        """Kill and remove; returns when it is gone, also where it has gone by itself, with True.
 
-        An engine that can't do it in `REMOVE_TRIES` is reported in the log; the box's expiry and the reaper follow.
+        After `REMOVE_TRIES` the engine's failure is logged, and False returned; the next reaper follows.
         """
         for attempt in range(REMOVE_TRIES):
             try:
                 await asyncio.to_thread(self._api.remove_container, container, v=True, force=True)
-                return
+                return True
             except docker.errors.NotFound:
-                return
+                return True
             except (docker.errors.APIError, requests.RequestException) as error:
                 said = _say(error)
             await asyncio.sleep(0.05 * 2**attempt)
         _log.error("box %s could not be removed: %s", container[:12], said)
+        return False
 
     async def cpu_s(self, container: str) -> float | None:
         """CPU seconds of all its processes so far, from the engine's cgroup reading; None where it has none."""
@@ -217,8 +235,12 @@ class Engine:
         return False
 
     async def list_boxes(self) -> list[dict[str, Any]]:
-        """All containers of ours, running or not: ``{"Id": ..., "Labels": ...}``."""
-        found: list[dict[str, Any]] = await asyncio.to_thread(self._api.containers, all=True, filters={"label": LABEL})
+        """All containers of ours, running or not: ``{"Id": ..., "Labels": ...}``.
+
+        Raises:
+            EngineUnavailable: It does not answer any more.
+        """
+        found: list[dict[str, Any]] = await self._ask(partial(self._api.containers, all=True, filters={"label": LABEL}))
         return found
 
     async def aclose(self) -> None:
@@ -232,13 +254,13 @@ def connect() -> docker.APIClient:
     Raises:
         EngineUnavailable: It does not.
     """
+    address: dict[str, Any] = {}
     try:
-        client = docker.APIClient(version="auto", timeout=60, **_address())
+        address = _address()
+        client = docker.APIClient(version="auto", timeout=60, **address)
         client.ping()
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-        raise EngineUnavailable(
-            f"no container engine answers ({_say(error)}); start Docker, or run 'make engine' on Debian or Ubuntu"
-        ) from error
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+        raise EngineUnavailable(no_engine(error, address.get("base_url"))) from error
     return client
 
 
@@ -262,7 +284,7 @@ def host_config(spec: SandboxSpec, context_dir: str, *, podman: bool = False) ->
     if not podman:
         tmp = f"size={spec.tmp_bytes},nr_inodes={spec.tmp_inodes},mode=1777,{_TMPFS}"
         run = f"size=1m,nr_inodes=64,mode=0700,uid=65532,gid=65532,{_TMPFS}"
-    limits = [("nofile", spec.open_files), ("fsize", spec.file_bytes), ("core", 0)]
+    limits = [("nofile", spec.open_files), ("fsize", spec.file_bytes), ("core", NO_CORE_BYTES)]
     return {
         "network_mode": "none",
         "read_only": True,

@@ -147,7 +147,7 @@ def _fetch_wheels(name: ImageName, architecture: str, folder: OwnedDir) -> None:
     """Unpack the locked wheels for the box's Python, not for ours, in `site`. pip checks the hashes."""
     site = folder.path / "site"
     command = [
-        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
+        *(sys.executable, "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
         *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-compile", "--target", str(site)),
         *("--implementation", "cp", "--python-version", PYTHON_VERSION),
         *("--platform", f"manylinux_2_28_{architecture}", "--platform", f"manylinux2014_{architecture}"),

@@ -19,11 +19,13 @@ from sandbox.engine import Engine
 from sandbox.errors import BoxGone, BoxStartError, ContextLoadError, ControlMissing, ProtocolViolation, ValueUnavailable
 from sandbox.kernel import Kernel
 from sandbox.link import Link
+from sandbox.owner import owner_label
 from sandbox.protocol import decode_json_value, decode_text
-from sandbox.reaper import owner_label, reap_expired
+from sandbox.reaper import reap
 from sandbox.spec import CONTEXT_DIR, CellLimits, KernelSettings, SandboxSpec
 from sandbox.store import Store, StoredContext
 from sandbox.subcalls import QueryHandler
+from sandbox.threads import made_in_thread
 
 VALUE_TIMEOUT_S: Final = 20.0
 """Seconds to hand out a value: a cell may leave objects whose JSON form never ends."""
@@ -82,13 +84,13 @@ class Sandbox:
             BoxStartError: The box did not come up within ``spec.start_timeout_s``.
             ControlMissing: It came up without a restriction that the spec demands, and has been killed.
         """
-        await reap_expired(engine)
+        await reap(engine)
         sandbox = cls(spec, engine, store, image, settings or KernelSettings(), handler)
         await sandbox._open_box()
         return sandbox
 
     async def _open_box(self) -> None:
-        self._box_dir = await asyncio.to_thread(self._store.new_box_dir)
+        self._box_dir = await made_in_thread(self._store.new_box_dir, self._store.remove_box_dir)
         try:
             async with asyncio.timeout(self._spec.start_timeout_s):
                 await self._start_kernel()
@@ -201,7 +203,8 @@ class Sandbox:
             BoxGone: The box was gone before.
             ProtocolViolation: It misbehaved and has been killed.
         """
-        return decode_json_value(await self._value(name, "json"))
+        raw = await self._value(name, "json")
+        return await asyncio.to_thread(decode_json_value, raw)  # a hostile one takes a part of a second
 
     async def answer_text(self, name: str) -> str:
         """The value of a variable as answer text: str as it is, lists and dicts as JSON, else ``str()``.

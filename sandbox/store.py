@@ -1,13 +1,11 @@
 """Contexts on their way to a box: stored once, linked into a directory that the box sees read-only.
 
-One process has one store, a directory of its own under the state directory, locked for as long as the process lives.
-Whoever starts next removes the stores whose lock is free: nothing with document text outlives its process.
+One process has one store, a directory of its own under the state directory (`sandbox.owned_dir`). Whoever starts next
+removes the stores of dead processes: nothing with document text outlives its process for longer.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -15,12 +13,12 @@ import secrets
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sandbox.errors import SandboxError
+from sandbox.owned_dir import OwnedDir, remove_orphans
 
 Form = Literal["text", "json"]
 
@@ -63,16 +61,21 @@ class Store:
         self._changing = threading.Lock()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _locked(root):  # nobody takes our new directory for an orphan before it is locked
-                remove_orphans(root)
-                self._dir = root / secrets.token_hex(8)
-                self._dir.mkdir(mode=0o700)
-                self._lock: int | None = _lock(self._dir, wait=False)
-            (self._dir / "blobs").mkdir(mode=0o700)
+            remove_orphans(root)
+            self._owned = OwnedDir(root)
+            self._dir = self._owned.path
+            self._make_blobs()
         except OSError as error:
             raise SandboxError(
                 f"the content store {str(root)!r} can't be written: {error.strerror}; set AIRLOCK_STATE"
             ) from error
+
+    def _make_blobs(self) -> None:
+        try:
+            (self._dir / "blobs").mkdir(mode=0o700)
+        except BaseException:
+            self.close()
+            raise
 
     def put(self, value: Any) -> StoredContext:
         """Store a str as text, or a list or dict as JSON. Each `put` has its `forget`.
@@ -95,28 +98,43 @@ class Store:
             part.write_bytes(raw)
             part.chmod(0o444)
             part.rename(path)
-        except OSError as error:
+        except BaseException as error:
             part.unlink(missing_ok=True)
-            raise SandboxError(f"storing a context of {len(raw):,} bytes failed: {error.strerror}") from error
+            if not isinstance(error, OSError):
+                raise
+            raise SandboxError(
+                f"storing a context of {len(raw):,} bytes failed: {error.strerror}; "
+                f"make room at {str(self._dir.parent)!r}, or set AIRLOCK_STATE to a directory with room"
+            ) from error
 
     def new_box_dir(self) -> Path:
-        """A directory to mount into one box. The box's user is another one, so it is open to all who know its name."""
+        """A directory to mount into one box. The box's user is another one, so it is open to all who know its name.
+
+        Raises:
+            SandboxError: The disk is full or the store can't be written.
+        """
         path = self._dir / f"box-{secrets.token_hex(8)}"
-        path.mkdir()
-        path.chmod(0o755)
+        try:
+            path.mkdir()
+            path.chmod(0o755)
+        except OSError as error:
+            raise SandboxError(f"a box's directory {str(path)!r} can't be made: {error.strerror}") from error
         return path
 
     def link(self, context: StoredContext, box_dir: Path) -> str:
         """Show a context to a box: hard-linked, so that all boxes share its pages; returns its name there.
 
         Raises:
-            SandboxError: It was forgotten.
+            SandboxError: It was forgotten, or the disk is full.
         """
-        with contextlib.suppress(FileExistsError):
-            try:
-                os.link(self._dir / "blobs" / context.digest, box_dir / context.digest)
-            except FileNotFoundError:
-                raise SandboxError("the context is not in the store any more, or its box has no directory") from None
+        try:
+            os.link(self._dir / "blobs" / context.digest, box_dir / context.digest)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            raise SandboxError("the context is not in the store any more, or its box has no directory") from None
+        except OSError as error:
+            raise SandboxError(f"the context can't be linked into {str(box_dir)!r}: {error.strerror}") from error
         return context.digest
 
     def remove_box_dir(self, box_dir: Path) -> None:
@@ -133,36 +151,4 @@ class Store:
 
     def close(self) -> None:
         """Remove the whole store. Safe to call twice."""
-        shutil.rmtree(self._dir, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-
-def _lock(directory: Path, *, wait: bool) -> int:
-    """The system frees the lock when the process is gone, however it went."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    descriptor = _lock(directory, wait=True)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def remove_orphans(root: Path) -> None:
-    """Remove the stores of processes that are gone."""
-    for directory in root.iterdir():
-        with contextlib.suppress(OSError):
-            descriptor = _lock(directory, wait=False)
-            shutil.rmtree(directory, ignore_errors=True)
-            os.close(descriptor)
+        self._owned.close()

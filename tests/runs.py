@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator import RLM, RunResult, ScriptedProvider
 from orchestrator.providers.base import LLMInterface, Provider
 from sandbox.engine import LABEL, connect
-from sandbox.reaper import owner_label
+from sandbox.owner import owner_label
 
 CONTEXT = "alpha\nbravo\ncharlie\n" * 50
 

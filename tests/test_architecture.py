@@ -23,7 +23,7 @@ TOP_LEVEL |= {".ci", ".github", ".gitignore"}
 
 OURS = {"orchestrator", "sandbox", "images"}
 SDKS = {"openai", "anthropic"}
-BOX_PROGRAMS = {"relay", "kernel", "repl", "shell"}
+BOX_PROGRAMS = {"hangup", "relay", "kernel", "repl", "shell"}
 FORBIDDEN = {
     "orchestrator": {"docker", "jupyter_client", "images"} | BOX_PROGRAMS,
     "sandbox": {"orchestrator", "images"} | SDKS | BOX_PROGRAMS,

@@ -19,6 +19,7 @@ import sys
 import time
 
 from sandbox.engine import LABEL, Engine
+from sandbox.owner import Owner
 
 SLEEP = "import time; print('in the cell'); time.sleep(120)"
 SIGNALS = """
@@ -59,7 +60,8 @@ GIVE_UP_S = 30.0
 
 async def boxes_of(engine: Engine, pid: int) -> list[str]:
     """The boxes whose owner is this process, running or not."""
-    return [box["Id"] for box in await engine.list_boxes() if box["Labels"][LABEL].split()[-1] == str(pid)]
+    boxes = [(box["Id"], Owner.parse(box["Labels"][LABEL])) for box in await engine.list_boxes()]
+    return [box for box, owner in boxes if owner and owner.pid == pid]
 
 
 async def kill_one(engine: Engine, cell: str, isolation: str) -> float:

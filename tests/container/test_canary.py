@@ -89,15 +89,17 @@ async def test_keys_are_not_in_the_box_nor_in_requests_traces_or_reprs(
 
 
 FIELDS = {
-    "run_start": {"format", "root", "sub", "prompt_mode", "observe", "isolation", "context", "limits", "question"},
+    "run_start": {"format", "root", "sub", "prompt_mode", "observe", "isolation", "context", "limits", "question"}
+    | {"documents", "policies"},
     "turn": {"turn", "finish_reason", "wall_s", "usage", "response"},
     "cell_start": {"turn", "cell", "code"},
-    "sub_call": {"turn", "model", "error_kind", "usage", "wall_s", "prompt", "data", "reply", "error"},
+    "sub_call": {"turn", "model", "error_kind", "usage", "wall_s", "prompt", "data", "reply", "error"}
+    | {"depth", "left"},
     "cell": {"turn", "cell", "status", "wall_s", "waited_s", "stdout_chars", "stderr_chars", "result_chars"}
     | {"clock", "lost_because", "late_chars", "answered", "output", "error"},
     "box_lost": {"turn", "because"},
     "setup": {"doing"},
-    "run_end": {"stop_reason", "usage", "answer"},
+    "run_end": {"stop_reason", "usage", "answer", "failure", "policy_decisions", "redactions", "redactions_in_trace"},
 }
 TEXTS = {"question", "response", "prompt", "data", "reply", "error", "output", "answer"}
 
@@ -151,7 +153,7 @@ async def test_the_trace_holds_code_and_sizes_and_no_text(tmp_path: Path) -> Non
         plain = (
             set(event)
             - {"previous", "kind", "t_s"}
-            - {f"{name}_{what}" for name in named for what in ("chars", "sha256")}
+            - {f"{name}_{what}" for name in named for what in ("chars", "digest")}
         )
         assert plain | named <= FIELDS[event["kind"]], event["kind"]
         assert FIELDS[event["kind"]] - TEXTS - {"format"} <= plain, event["kind"]

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.audit_log import verify_trace
 from orchestrator.cli.exits import ExitCode
-from orchestrator.trace import verify_trace
-from sandbox.reaper import owner_label
+from sandbox.owner import owner_label
 from tests.conftest import REPOSITORY
 from tests.runs import boxes_left, boxes_of
 
@@ -213,7 +213,7 @@ def test_a_signal_in_the_middle_of_a_cell_removes_the_box(
 ) -> None:
     line = command(["```repl\nimport time\ntime.sleep(600)\n```"], "ask", "doc.txt", "-q", "Which word?")
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    owner = " ".join([*owner_label().split()[:-1], str(process.pid)])
+    owner = owner_label(process.pid)
     _wait_for_the_cell(desk)
     assert len(boxes_of(owner)) == 1
     process.send_signal(number)

@@ -280,7 +280,7 @@ async def test_a_cancelled_run_removes_its_box_and_settles_its_calls() -> None:
 INTERRUPTED = """
 import sys
 from orchestrator import RLM, ScriptedProvider
-from sandbox.reaper import owner_label
+from sandbox.owner import owner_label
 print(owner_label(), flush=True)
 cell = "```repl\\nllm_query('x')\\nimport time\\ntime.sleep(60)\\n```"
 def answer(request):

@@ -82,6 +82,21 @@ async def test_a_dead_kept_connection_is_retried_at_once(vendor: Vendor) -> None
     assert waits == [0.0, 0.0]
 
 
+async def test_no_server_can_send_a_request_on_to_another_place(vendor: Vendor) -> None:
+    """It would have the text, and every stop on the way too, though only one sending was allowed and counted."""
+    asked: list[str] = []
+
+    async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n")).decode())
+        writer.write(b"HTTP/1.1 307 X\r\nlocation: /elsewhere\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+    async with served(vendor, elsewhere) as llm:
+        with pytest.raises(ProviderError, match="the server answered 307") as caught:
+            await llm.complete(request())
+    assert len(asked) == 1
+    assert not caught.value.retryable
+
+
 async def test_nobody_listens(vendor: Vendor) -> None:
     async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Never called: the server is closed before the request."""
@@ -92,6 +107,17 @@ async def test_nobody_listens(vendor: Vendor) -> None:
         await llm.complete(request())
     assert caught.value.retryable
     assert caught.value.status is None
+    assert caught.value.refused, "nothing was sent, so that nothing can have been billed"
+
+
+async def test_a_connection_that_breaks_behind_the_request_may_have_been_billed(vendor: Vendor) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+
+    async with served(vendor, hang_up) as llm:
+        with pytest.raises(ProviderError, match="the connection failed: ") as caught:
+            await llm.complete(request())
+        assert (caught.value.retryable, caught.value.refused) == (True, False)
 
 
 async def test_an_endless_reply_is_cut(vendor: Vendor) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from sandbox.audit.findings import Audit
 from sandbox.engine import LABEL, Engine, connect
 from sandbox.host import Host, shared_host
+from sandbox.owner import Owner
 from sandbox.runtimes import Runtime
 from sandbox.sandbox import Sandbox
 from sandbox.spec import MIB, CellLimits, SandboxSpec
@@ -129,7 +130,8 @@ IN_A_BOX: Final[dict[str, Callable[[Sandbox, Store], Awaitable[None]]]] = {
 
 async def boxes_of(host: Host, pid: int) -> list[str]:
     """The boxes that this process owns."""
-    return [box["Id"] for box in await host.engine.list_boxes() if str(pid) in box["Labels"][LABEL].split()]
+    boxes = [(box["Id"], Owner.parse(box["Labels"][LABEL])) for box in await host.engine.list_boxes()]
+    return [box for box, owner in boxes if owner and owner.pid == pid]
 
 
 async def killed_host(host: Host, isolation: str) -> str:

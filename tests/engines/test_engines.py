@@ -160,7 +160,7 @@ def test_rootless_podman_is_refused_where_it_sets_no_limit() -> None:
     done = tool("run", "podman5", "--", sys.executable, "-c", code)
     assert done.returncode == 1
     assert "ControlMissing" in done.stderr
-    assert "expected 1073741824, found unlimited" in done.stderr
+    assert "found unlimited, must be at most 1,073,741,824" in done.stderr
 
 
 def test_an_unknown_engine_is_named() -> None:

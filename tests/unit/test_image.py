@@ -14,6 +14,8 @@ from typing import get_args
 import pytest
 
 from sandbox import image
+from sandbox.build_dir import build_dir
+from sandbox.errors import ImageError
 from sandbox.spec import ImageName
 from tests.conftest import REPOSITORY
 
@@ -123,3 +125,17 @@ def test_the_tests_run_the_ipykernel_that_the_image_holds() -> None:
     (pin,) = [requirement for requirement in development if requirement.startswith("ipykernel")]
     locks = [KERNEL / "requirements.in", KERNEL / "requirements.lock", REPOSITORY / "tests" / "requirements.lock"]
     assert all(re.search(rf"^{re.escape(pin)}\b", lock.read_text(), re.MULTILINE) for lock in locks)
+
+
+def test_no_program_that_lies_where_we_were_started_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user stands in the folder with the strangers' documents when the first question builds the image."""
+    for name in ("pip", "logging", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setenv("PYTHONPATH", ".")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # the wheels are not needed here
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with build_dir() as folder, pytest.raises(ImageError, match="No matching distribution"):
+        image._fetch_wheels("kernel", "x86_64", folder)
+    assert not list(tmp_path.glob("*.ran"))
