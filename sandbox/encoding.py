@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,7 +24,13 @@ def encode_frame(channel: int, parts: Sequence[bytes]) -> bytes:
 
 
 def encode_message(
-    channel: int, msg_type: str, content: dict[str, Any], *, msg_id: str, buffers: Sequence[bytes] = ()
+    channel: int,
+    msg_type: str,
+    content: dict[str, Any],
+    *,
+    msg_id: str,
+    buffers: Sequence[bytes] = (),
+    metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
     """One Jupyter message for the kernel, as a frame. Unsigned: the kernel's key is empty."""
     header = {
@@ -35,11 +41,16 @@ def encode_message(
         "date": datetime.now(UTC).isoformat(),
         "version": PROTOCOL_VERSION,
     }
-    body = [msgspec.json.encode(part) for part in (header, {}, {}, content)]
+    body = [msgspec.json.encode(part) for part in (header, {}, metadata or {}, content)]
     return encode_frame(channel, [DELIMITER, b"", *body, *buffers])
 
 
-def encode_results(comm_id: str, call_id: str, results: Sequence[tuple[int, str | SubCallFailure]]) -> bytes:
+def encode_results(
+    comm_id: str,
+    call_id: str,
+    results: Sequence[tuple[int, str | SubCallFailure]],
+    metadata: Mapping[str, Any] | None = None,
+) -> bytes:
     """The host's answer to (a part of) a `Query`: pairs of the guest's index and a text or a failure."""
     entries: list[dict[str, Any]] = []
     buffers: list[bytes] = []
@@ -50,7 +61,7 @@ def encode_results(comm_id: str, call_id: str, results: Sequence[tuple[int, str 
             entries.append({"index": index})
             buffers.append(result.encode("utf-8", "replace"))
     content = {"comm_id": comm_id, "data": {"id": call_id, "results": entries}}
-    return encode_message(CONTROL, "comm_msg", content, msg_id=new_id(), buffers=buffers)
+    return encode_message(CONTROL, "comm_msg", content, msg_id=new_id(), buffers=buffers, metadata=metadata)
 
 
 def new_id() -> str:

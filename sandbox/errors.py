@@ -64,8 +64,10 @@ class ValueUnavailable(SandboxError):
 
     Attributes:
         undefined: Whether there is no such variable.
+        size_bytes: What the box says that a value which is too large has; else None.
     """
 
-    def __init__(self, message: str, *, undefined: bool) -> None:
+    def __init__(self, message: str, *, undefined: bool, size_bytes: int | None = None) -> None:
         super().__init__(message)
         self.undefined = undefined
+        self.size_bytes = size_bytes

@@ -16,7 +16,7 @@ from sandbox.engine import Engine, connect
 from sandbox.image import ensure_image
 from sandbox.owned_dir import remove_orphans
 from sandbox.spec import SandboxSpec
-from sandbox.store import Store, state_dir
+from sandbox.store import STORE_PREFIX, Store, state_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def _shared_host(progress: Callable[[str], None]) -> Host:
             atexit.register(store.close)
             _hosts[key] = Host(Engine(client), image, store)
         else:
-            remove_orphans(state_dir() / "store")
+            remove_orphans(state_dir() / "store", STORE_PREFIX)
             # Somebody may have removed the image since the last run.
             _hosts[key] = dataclasses.replace(known, image=ensure_image(progress, known.engine.api))
         return _hosts[key]

@@ -195,7 +195,7 @@ def main() -> int:
     name: ImageName = parser.parse_args().name
 
     def show(line: str) -> None:
-        sys.stderr.write(f"airlock: {line}\n")
+        sys.stderr.write(f"airlock: {_escaped(line)}\n")
         sys.stderr.flush()
 
     try:
@@ -204,6 +204,11 @@ def main() -> int:
         show(str(error))
         return EXIT_NO_BASE if isinstance(error, NoBaseError) else EXIT_FAILED
     return 0
+
+
+def _escaped(text: str) -> str:
+    """What pip or a registry says may hold what a terminal obeys."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any, Final, TypeVar
 
 from sandbox import encoding, messages, protocol
 from sandbox.cell import CellResult, Clock
+from sandbox.children import ChildCalls
 from sandbox.clocks import CellClocks
 from sandbox.errors import BoxGone, ProtocolViolation
 from sandbox.link import Link
 from sandbox.messages import RELAY, SHELL
 from sandbox.open_cell import OpenCell
+from sandbox.pace import Pace
 from sandbox.spec import KernelSettings
 from sandbox.subcalls import QueryHandler, SubCalls
 from sandbox.terms import Terms
@@ -30,12 +32,6 @@ MAX_MESSAGES_PER_CELL: Final = 200_000
 MAX_BYTES_PER_CELL: Final = 128 << 20
 """All but its prompts. An honest kernel clips each stream, so only a cell's many child processes send so much."""
 MAX_REPORTED_PER_CELL: Final = 400
-_YIELD_EVERY: Final = 8
-"""Messages after which the reader of a busy box lets the other runs of this process go on."""
-_BUSY_MESSAGES: Final = 4096
-"""Messages of a cell above which the reader also pauses, for `_PAUSE_S` in each `_PAUSE_EVERY`: floods get a share."""
-_PAUSE_EVERY: Final = 64
-_PAUSE_S: Final = 0.001
 
 
 class Kernel:
@@ -45,14 +41,19 @@ class Kernel:
         link: The box's stream; owned by this object from now on.
         settings: What the kernel is told.
         on_query: Answers sub-calls while a cell is open.
+        children: Answers child runs, where cells may start any.
     """
 
-    def __init__(self, link: Link, settings: KernelSettings, on_query: QueryHandler) -> None:
+    def __init__(
+        self, link: Link, settings: KernelSettings, on_query: QueryHandler, children: ChildCalls | None = None
+    ) -> None:
         self._link = link
         self._settings = settings
         self._comm_id = encoding.new_id()
         self._terms = Terms.of(self._comm_id, settings)
-        self._sub_calls = SubCalls(link, self._comm_id, on_query)
+        self._pace = Pace()
+        self._children = children
+        self._sub_calls = SubCalls(link, self._comm_id, on_query, self._pace, children, settings.budget)
         self._welcome = asyncio.Event()
         self._requests: dict[str, asyncio.Future[messages.Reply]] = {}
         self._shell = asyncio.Lock()
@@ -70,7 +71,7 @@ class Kernel:
         Raises:
             BoxGone, ProtocolViolation: The box ended or misbehaved first.
         """
-        self._reader = asyncio.create_task(self._read(), name="airlock-box-reader")
+        self._reader = asyncio.create_task(self._pace.counted(self._read), name="airlock-box-reader")
         await self._link.send(encoding.encode_frame(RELAY, [b"{}"]))
         await self._or_gone(self._welcome.wait())
         await self.request(
@@ -81,12 +82,13 @@ class Kernel:
                 "output_chars": self._settings.output_chars,
                 "prompt_bytes": self._settings.prompt_bytes,
                 "answer_bytes": self._settings.answer_bytes,
+                "rlm_query": self._settings.rlm_query,
             },
         )
 
     async def request(self, name: str, content: dict[str, Any]) -> messages.Reply:
         """Send ``<name>_request`` on the shell channel and wait for its reply. The caller bounds the time."""
-        async with self._shell:
+        async with self._at_work():
             self._count_anew()
             msg_id = encoding.new_id()
             waiting = asyncio.get_running_loop().create_future()
@@ -105,7 +107,9 @@ class Kernel:
 
         The caller reads `gone`, `exit_code` and `violation` for why a cell was lost.
         """
-        async with self._shell:
+        async with self._at_work():
+            if self._children is not None:
+                await self._children.clear()
             cell = self._open_cell(clocks)
             clock: Clock | None = None
             try:
@@ -119,6 +123,13 @@ class Kernel:
                 self._cell = None
             late, self._late_chars = self._late_chars, 0
             return cell.result(clock, late)
+
+    @contextlib.asynccontextmanager
+    async def _at_work(self) -> AsyncIterator[None]:
+        """One request at a time, for which other boxes rest."""
+        async with self._shell:
+            with self._pace.at_work():
+                yield
 
     def _open_cell(self, clocks: CellClocks) -> OpenCell:
         self._count_anew()
@@ -134,7 +145,7 @@ class Kernel:
             "allow_stdin": False,
             "stop_on_error": False,
         }
-        await self._send("execute_request", content, msg_id)
+        await self._send("execute_request", content, msg_id, metadata={"budget": self._settings.budget()})
 
     async def _until_ended(self, cell: OpenCell) -> Clock | None:
         """Wait for the cell; returns the clock that ran out first, if one did."""
@@ -166,8 +177,10 @@ class Kernel:
         await self._link.send(encoding.encode_frame(RELAY, [b"interrupt"]))
         await self._send("kernel_info_request", {}, encoding.new_id())
 
-    async def _send(self, msg_type: str, content: dict[str, Any], msg_id: str) -> None:
-        await self._link.send(encoding.encode_message(SHELL, msg_type, content, msg_id=msg_id))
+    async def _send(
+        self, msg_type: str, content: dict[str, Any], msg_id: str, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        await self._link.send(encoding.encode_message(SHELL, msg_type, content, msg_id=msg_id, metadata=metadata))
 
     async def _or_gone(self, awaitable: Awaitable[_T]) -> _T:
         """Wait for it, or raise when the box ends first."""
@@ -188,19 +201,15 @@ class Kernel:
                 message = protocol.decode(channel, parts, self._terms)
                 self._count(message, parts)
                 parts.clear()  # who hands out the frame holds it until the next one
-                self._handle(message)
+                await self._handle(message)
                 del message
                 await self._sub_calls.room()
-                if self._messages % _YIELD_EVERY == 0:
-                    await asyncio.sleep(self._pause_s())
+                await self._pace.rest()
         except ProtocolViolation as violation:
             self._violate(violation)
         finally:
             self.gone.set()
             self._link.abort()  # at once, also while nobody asks anything: it ends the box
-
-    def _pause_s(self) -> float:
-        return _PAUSE_S if self._messages > _BUSY_MESSAGES and self._messages % _PAUSE_EVERY == 0 else 0
 
     def _count_anew(self) -> None:
         self._messages = self._bytes = 0
@@ -209,7 +218,7 @@ class Kernel:
     def _count(self, message: messages.Message, parts: list[bytes]) -> None:
         """Prompts are counted where they are answered: a cell may ask about gigabytes, in its turn."""
         self._messages += 1
-        if not isinstance(message, messages.Query):
+        if not isinstance(message, messages.Query | messages.Piece):
             self._bytes += sum(map(len, parts))
         if self._messages > MAX_MESSAGES_PER_CELL or self._bytes > MAX_BYTES_PER_CELL:
             raise ProtocolViolation(f"a flood: {self._messages:,} messages, {self._bytes:,} bytes in one cell")
@@ -219,7 +228,7 @@ class Kernel:
         self.gone.set()
         return violation
 
-    def _handle(self, message: messages.Message) -> None:
+    async def _handle(self, message: messages.Message) -> None:
         match message:
             case messages.Output():
                 self._on_output(message)
@@ -228,7 +237,9 @@ class Kernel:
             case messages.Reply():
                 self._on_reply(message)
             case messages.Query():
-                self._sub_calls.open(message, self._cell)
+                await self._sub_calls.open(message, self._cell)
+            case messages.Piece():
+                await self._on_piece(message)
             case messages.Report():
                 self._on_report(message)
             case messages.Answer():
@@ -237,6 +248,11 @@ class Kernel:
                 self._welcome.set()
             case messages.KernelExit():
                 self.exit_code = message.code
+
+    async def _on_piece(self, piece: messages.Piece) -> None:
+        """A piece that is not kept counts as the cell's output: it may not come without end."""
+        if self._children is None or self._cell is None or not await self._children.take(piece):
+            self._bytes += len(piece.raw)
 
     def _cell_of(self, parent_id: str) -> OpenCell | None:
         return self._cell if self._cell is not None and self._cell.msg_id == parent_id else None
@@ -289,4 +305,6 @@ class Kernel:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
         await self._sub_calls.aclose()
+        if self._children is not None:
+            await self._children.clear()
         self._link.abort()

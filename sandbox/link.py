@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from sandbox.errors import BoxGone, ProtocolViolation
-from sandbox.protocol import FrameDecoder
+from sandbox.frames import FrameDecoder
 
 WRITE_TIMEOUT_S: Final = 10.0
 """A box that does not read for so long is stuck: its relay never blocks."""

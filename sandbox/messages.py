@@ -62,12 +62,25 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Sub-calls a cell asks for: prompts and, for each, its data or None, and the guest's index."""
+    """Sub-calls a cell asks for: prompts and, for each, its data or None, and the guest's index.
+
+    Of child runs the prompts are the questions, and the data the ids of their contexts' uploads.
+    """
 
     call_id: str
     indexes: tuple[int, ...]
     prompts: tuple[str, ...]
     data: tuple[str | None, ...]
+    child: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a context for a child run; pieces of one upload come in order."""
+
+    upload_id: str
+    form: Literal["text", "json"]
+    raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +110,4 @@ class SubCallFailure:
     message: str
 
 
-Message = Hello | KernelExit | Welcome | Idle | Output | Reply | Query | Answer | Report | Unread
+Message = Hello | KernelExit | Welcome | Idle | Output | Reply | Query | Piece | Answer | Report | Unread

@@ -52,13 +52,14 @@ class OwnedDir:
                 raise
             if lock is not None:
                 self.lock: int = lock
+                self._owner = os.getpid()
                 self._open = True
                 return
         raise OSError(f"no directory in {str(parent)!r} stays long enough to be locked")
 
     def close(self) -> None:
-        """Remove it with all that is in it. Safe to call twice."""
-        if self._open:
+        """Remove it with all that is in it. Safe to call twice, and in a forked child, where it does nothing."""
+        if self._open and self._owner == os.getpid():
             self._open = False
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self.lock)
@@ -75,7 +76,7 @@ def find_owned(parent: Path, prefix: str, kind: Kind, *, live_too: bool = False)
     return found
 
 
-def remove_orphans(parent: Path, prefix: str = "") -> None:
+def remove_orphans(parent: Path, prefix: str) -> None:
     """Remove the directories of processes that are gone."""
     for path in _candidates(parent, prefix):
         _remove(path)

@@ -1,8 +1,8 @@
 """Who owns a box: a process, named so that another one can tell whether it still lives.
 
-A process is its boot, its pid namespace, its pid and its start time: a pid alone comes back. A label is a string that
-anybody with access to the engine can write, so it is parsed strictly, decides about nothing but its own container, and
-is never shown.
+A process is its boot, its pid and time namespaces, its pid and its start time: a pid alone comes back. A label is a
+string that anybody with access to the engine can write, so it is parsed strictly, decides about nothing but its own
+container, and is never shown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 _BOOT: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_LABEL: Final = re.compile(rf"({_BOOT}) pid:\[(\d{{1,20}})\] (\d{{1,9}}) (\d{{1,20}})", re.ASCII)
+_LABEL: Final = re.compile(rf"({_BOOT}) pid:\[(\d{{1,20}})\] time:\[(\d{{1,20}})\] (\d{{1,9}}) (\d{{1,20}})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +25,14 @@ class Owner:
     Attributes:
         boot: The boot id of its kernel.
         namespace: Its pid namespace, an inode number.
+        clock: Its time namespace, likewise: in another one start times read otherwise. 0 on kernels without them.
         pid: Its process id there, 1 and more.
         started: When it started, in clock ticks since the boot.
     """
 
     boot: str
     namespace: int
+    clock: int
     pid: int
     started: int
 
@@ -38,17 +40,18 @@ class Owner:
     def parse(cls, label: str) -> Owner | None:
         """The owner that a label names; None where it is not of our form."""
         found = _LABEL.fullmatch(label)
-        if found is None or int(found[3]) < 1:
+        if found is None or int(found[4]) < 1:
             return None
-        return cls(boot=found[1], namespace=int(found[2]), pid=int(found[3]), started=int(found[4]))
+        boot, (namespace, clock, pid, started) = found[1], map(int, found.groups()[1:])
+        return cls(boot=boot, namespace=namespace, clock=clock, pid=pid, started=started)
 
     def label(self) -> str:
         """What `parse` reads."""
-        return f"{self.boot} pid:[{self.namespace}] {self.pid} {self.started}"
+        return f"{self.boot} pid:[{self.namespace}] time:[{self.clock}] {self.pid} {self.started}"
 
     def is_alive(self) -> bool | None:
-        """Whether it lives; None where that can't be told from here: another boot or machine, another pid namespace."""
-        if _place() != (self.boot, self.namespace):
+        """Whether it lives; None where that can't be told from here: another boot or machine, other namespaces."""
+        if _place() != (self.boot, self.namespace, self.clock):
             return None
         try:
             os.kill(self.pid, 0)  # /proc may hide the processes of other users
@@ -72,16 +75,21 @@ def owner_label(pid: int | None = None) -> str:
     place, process = _place(), _Process.read(pid)
     if place is None or process is None:
         return f"unknown unknown {pid} 0"
-    return Owner(boot=place[0], namespace=place[1], pid=pid, started=process.started).label()
+    boot, namespace, clock = place
+    return Owner(boot=boot, namespace=namespace, clock=clock, pid=pid, started=process.started).label()
 
 
-def _place() -> tuple[str, int] | None:
-    """This kernel's boot id and our pid namespace; None where ``/proc`` is missing or another namespace's."""
+def _place() -> tuple[str, int, int] | None:
+    """This kernel's boot id and our pid and time namespaces; None where ``/proc`` is missing or another namespace's."""
     with contextlib.suppress(OSError, ValueError):
         if os.readlink("/proc/self") == str(os.getpid()):
             boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-            return boot, int(os.readlink("/proc/self/ns/pid").removeprefix("pid:[").removesuffix("]"))
+            return boot, _namespace("pid"), _namespace("time") if os.path.exists("/proc/self/ns/time") else 0
     return None
+
+
+def _namespace(kind: str) -> int:
+    return int(os.readlink(f"/proc/self/ns/{kind}").removeprefix(f"{kind}:[").removesuffix("]"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,12 @@ frame it likes. Every length is checked before memory is taken for it, every mes
 types, and only the fields we read are looked at. Whatever an honest box would never send is a `ProtocolViolation`,
 for which the caller kills the box. Identity never comes from a message: whose box it is, the caller knows.
 
-A frame is ``u32 length | u8 channel | parts``, a part is ``u32 length | bytes``, big-endian. Channel 0 belongs to the
-relay (JSON), the others carry Jupyter messages: identities, ``<IDS|MSG>``, signature, header, parent header,
-metadata, content, buffers.
+Channel 0 belongs to the relay (JSON), the others carry Jupyter messages: identities, ``<IDS|MSG>``, signature, header,
+parent header, metadata, content, buffers. `sandbox.frames` cuts the stream.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -31,6 +28,7 @@ from sandbox.messages import (
     KernelExit,
     Message,
     Output,
+    Piece,
     Query,
     Reply,
     Report,
@@ -40,14 +38,12 @@ from sandbox.messages import (
 from sandbox.terms import Terms
 from sandbox.value_size import fits_memory
 
-MAX_FRAME_BYTES: Final = (4 << 20) + (64 << 10)
-"""Largest frame of an honest box: one prompt, answer or value of 4 MiB with its envelope."""
-MAX_PARTS: Final = 1100
-"""Most parts of an honest frame: a batch of 500 prompts with their data, and the envelope."""
 MAX_JSON_BYTES: Final = 320 << 10
 """All other JSON: an error's name, text and traceback as the kernel clips them, a batch's indexes, a full report."""
 MAX_HEADER_BYTES: Final = 64 << 10
 MAX_BATCH: Final = 500
+MAX_PIECE_BYTES: Final = 1 << 20
+"""Of a context on its way to a child run."""
 MAX_REPORTED: Final = 400
 """Most values of a report, and most items of one of them."""
 
@@ -63,55 +59,6 @@ _Reported = (
     | Annotated[dict[_ReportedText, _Scalar], msgspec.Meta(max_length=MAX_REPORTED)]
 )
 _T = TypeVar("_T")
-_LENGTH: Final = struct.Struct(">I")
-
-
-class FrameDecoder:
-    """Cuts the byte stream of one box into frames; holds at most one frame."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[tuple[int, list[bytes]]]:
-        """Yield (channel, parts) for each frame that `data` completes.
-
-        Raises:
-            ProtocolViolation: A frame is empty, too long, or its parts do not add up.
-        """
-        buffer = self._buffer
-        buffer += data
-        at = 0
-        try:
-            while len(buffer) - at >= 4:
-                (length,) = _LENGTH.unpack_from(buffer, at)
-                if not 1 <= length <= MAX_FRAME_BYTES:
-                    raise ProtocolViolation(f"a frame of {length:,} bytes; 1 to {MAX_FRAME_BYTES:,} are legal")
-                end = at + 4 + length
-                if len(buffer) < end:
-                    return
-                frame = buffer[at + 4], _split_parts(buffer, at + 5, end)
-                at = end
-                if length > len(data):  # a large one: give its bytes back before they become a message
-                    del buffer[:at]
-                    at = 0
-                yield frame
-        finally:
-            del buffer[:at]  # once: deleting frame by frame is quadratic for many small ones
-
-
-def _split_parts(buffer: bytearray, at: int, end: int) -> list[bytes]:
-    parts: list[bytes] = []
-    with memoryview(buffer) as view:
-        while at < end:
-            if len(parts) == MAX_PARTS or at + 4 > end:
-                raise ProtocolViolation("a frame's parts do not add up")
-            (length,) = _LENGTH.unpack_from(buffer, at)
-            at += 4
-            if at + length > end:
-                raise ProtocolViolation("a part is longer than its frame")
-            parts.append(bytes(view[at : at + length]))
-            at += length
-    return parts
 
 
 # What is read of each message. Unknown fields are skipped, missing or mistyped ones are a violation.
@@ -177,6 +124,17 @@ class _Batch(msgspec.Struct, tag_field="kind", tag="batch"):
     has_data: Annotated[list[bool], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
 
 
+class _Child(msgspec.Struct, tag_field="kind", tag="child"):
+    id: _CallId
+    indexes: Annotated[list[_Index], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
+    uploads: Annotated[list[_CallId | None], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class _Piece(msgspec.Struct, tag_field="kind", tag="piece"):
+    id: _CallId
+    form: Literal["text", "json"]
+
+
 class _Answer(msgspec.Struct, tag_field="kind", tag="answer"):
     pass
 
@@ -187,7 +145,7 @@ class _Report(msgspec.Struct, tag_field="kind", tag="report"):
 
 class _Comm(msgspec.Struct):
     comm_id: _Id
-    data: _Query | _Batch | _Answer | _Report
+    data: _Query | _Batch | _Child | _Piece | _Answer | _Report
 
 
 def decode(channel: int, parts: list[bytes], terms: Terms) -> Message:
@@ -284,18 +242,33 @@ def _decode_comm(content: bytes, buffers: list[bytes], terms: Terms) -> Message:
         return Answer(buffers[0])
     if isinstance(comm.data, _Report):
         return Report(comm.data.values)
+    if isinstance(comm.data, _Piece):
+        if len(buffers) != 1 or len(buffers[0]) > MAX_PIECE_BYTES:
+            raise ProtocolViolation(f"a piece of a context has one buffer of at most {MAX_PIECE_BYTES:,} bytes")
+        return Piece(comm.data.id, comm.data.form, buffers[0])
     if sum(map(len, buffers)) > terms.query_bytes:
         raise ProtocolViolation(f"prompts of {sum(map(len, buffers)):,} bytes; {terms.query_bytes:,} are legal")
-    count = len(comm.data.has_data)
-    if len(comm.data.indexes) != count or len(buffers) != count + sum(comm.data.has_data):
+    return _decode_child(comm.data, buffers) if isinstance(comm.data, _Child) else _decode_query(comm.data, buffers)
+
+
+def _decode_child(asked: _Child, buffers: list[bytes]) -> Query:
+    if not len(asked.indexes) == len(asked.uploads) == len(buffers):
+        raise ProtocolViolation("a child run's buffers do not match its questions")
+    questions = tuple(_text(buffer) for buffer in buffers)
+    return Query(asked.id, tuple(asked.indexes), questions, tuple(asked.uploads), child=True)
+
+
+def _decode_query(asked: _Query | _Batch, buffers: list[bytes]) -> Query:
+    count = len(asked.has_data)
+    if len(asked.indexes) != count or len(buffers) != count + sum(asked.has_data):
         raise ProtocolViolation("a query's buffers do not match its prompts")
     texts = iter(_text(buffer) for buffer in buffers)
     prompts: list[str] = []
     data: list[str | None] = []
-    for has_data in comm.data.has_data:
+    for has_data in asked.has_data:
         prompts.append(next(texts))
         data.append(next(texts) if has_data else None)
-    return Query(comm.data.id, tuple(comm.data.indexes), tuple(prompts), tuple(data))
+    return Query(asked.id, tuple(asked.indexes), tuple(prompts), tuple(data))
 
 
 def decode_json_value(raw: bytes) -> Any:
@@ -306,16 +279,28 @@ def decode_json_value(raw: bytes) -> Any:
             than `sandbox.value_size.MAX_VALUE_MEMORY_BYTES`.
         ProtocolViolation: Not JSON in ASCII; NaN and infinities are none.
     """
+    try:
+        return decode_json_text(raw.decode("ascii"))
+    except UnicodeDecodeError:
+        raise ProtocolViolation("a value that is not JSON") from None
+
+
+def decode_json_text(text: str) -> Any:
+    """An answer that should be JSON.
+
+    Raises:
+        As `decode_json_value`, but whoever asked for the text alone broke no protocol with it.
+    """
     import json  # msgspec refuses the lone surrogates that an honest value may hold
 
     def refuse(token: str) -> None:
         raise ProtocolViolation(f"a value that is not JSON: {token}")
 
-    if not fits_memory(raw):
+    if not fits_memory(text.encode("utf-8", "surrogatepass")):
         raise ValueUnavailable("it has too many items, or too long a text with emoji or the like", undefined=False)
     try:
-        return json.loads(raw.decode("ascii"), parse_constant=refuse)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        return json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError:
         raise ProtocolViolation("a value that is not JSON") from None
     except (ValueError, RecursionError):  # a cell may raise its own Python's bounds
         raise ValueUnavailable("it is nested too deep or too long a number", undefined=False) from None

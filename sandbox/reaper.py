@@ -20,7 +20,7 @@ from sandbox.leftovers import Leftover, Outcome, remove_all
 from sandbox.owner import Owner
 
 _SECONDS: Final = re.compile(r"\d{1,12}", re.ASCII)
-_SHORT_ID: Final = 12
+SHORT_ID: Final = 12
 
 
 async def reap(engine: Engine) -> list[Outcome]:
@@ -42,7 +42,7 @@ async def find_boxes(engine: Engine, *, live_too: bool = False) -> list[Leftover
     for box in await engine.list_boxes():
         goes, why = judge(box["Labels"], time.time())
         remove = partial(_remove, engine, box["Id"]) if goes or live_too else None
-        found.append(Leftover(kind="box", name=box["Id"][:_SHORT_ID], why=why, remove=remove))
+        found.append(Leftover(kind="box", name=box["Id"][:SHORT_ID], why=why, remove=remove))
     return found
 
 

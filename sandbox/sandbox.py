@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import time
 from collections.abc import Awaitable
 from typing import Any, Final
 
 from sandbox.audit.findings import Audit
 from sandbox.cell import CellResult
+from sandbox.children import ChildCalls, Children
 from sandbox.clocks import CellClocks
 from sandbox.engine import Engine
 from sandbox.errors import BoxGone, BoxStartError, ContextLoadError, ControlMissing, ProtocolViolation, ValueUnavailable
@@ -29,6 +31,7 @@ from sandbox.threads import made_in_thread
 
 VALUE_TIMEOUT_S: Final = 20.0
 """Seconds to hand out a value: a cell may leave objects whose JSON form never ends."""
+_TOO_LARGE: Final = re.compile(r"([0-9]{1,15}) bytes of at most [0-9]{1,15}\Z")
 LOAD_TIMEOUT_S: Final = 120.0
 
 
@@ -46,6 +49,7 @@ class Sandbox:
         image: str,
         settings: KernelSettings,
         handler: QueryHandler,
+        children: Children | None = None,
     ) -> None:
         self._spec = spec
         self._engine = engine
@@ -53,6 +57,7 @@ class Sandbox:
         self._image = image
         self._settings = settings
         self._handler = handler
+        self._children = children
         self._contexts: dict[str, StoredContext] = {}
         self._kernel: Kernel | None = None
         self._container: str | None = None
@@ -68,6 +73,7 @@ class Sandbox:
         image: str,
         settings: KernelSettings | None = None,
         handler: QueryHandler,
+        children: Children | None = None,
     ) -> Sandbox:
         """Start a box and wait until its kernel answers.
 
@@ -78,6 +84,7 @@ class Sandbox:
             image: Image ID.
             settings: What the kernel is told.
             handler: Answers the cells' sub-calls.
+            children: Answers the cells' child runs; None where there are none.
 
         Raises:
             EngineUnavailable: The engine can't give the isolation.
@@ -85,7 +92,10 @@ class Sandbox:
             ControlMissing: It came up without a restriction that the spec demands, and has been killed.
         """
         await reap(engine)
-        sandbox = cls(spec, engine, store, image, settings or KernelSettings(), handler)
+        settings = settings or KernelSettings()
+        if children is not None:
+            settings = dataclasses.replace(settings, rlm_query=children.mode)
+        sandbox = cls(spec, engine, store, image, settings, handler, children)
         await sandbox._open_box()
         return sandbox
 
@@ -108,7 +118,8 @@ class Sandbox:
         self._container = await self._engine.create(spec, **place, owner=owner_label())
         reader, writer = await self._engine.attach(self._container)
         self._link = Link(reader, writer, multiplexed=True)
-        self._kernel = Kernel(self._link, self._settings, self._handler)
+        children = ChildCalls(self._children, self._store) if self._children is not None else None
+        self._kernel = Kernel(self._link, self._settings, self._handler, children)
         await self._engine.start(self._container)
         record = await self._answered(self._kernel, self._engine.inspect(self._container))
         self._audit = await self._engine.audit(record, spec, runtime, **place)
@@ -236,8 +247,12 @@ class Sandbox:
                 f"it did not come within {VALUE_TIMEOUT_S:.0f} s, or ended the box", undefined=False
             ) from None
         if not reply.ok:
-            undefined = reply.error_name == "NameError"
-            raise ValueUnavailable(f"{_quote(reply.error_name)}: {_quote(reply.error_text)}", undefined=undefined)
+            size = _TOO_LARGE.match(reply.error_text) if reply.error_name == "TooLarge" else None
+            raise ValueUnavailable(
+                f"{_quote(reply.error_name)}: {_quote(reply.error_text)}",
+                undefined=reply.error_name == "NameError",
+                size_bytes=int(size[1]) if size else None,
+            )
         if form != "exists" and (len(reply.buffers) != 1 or len(reply.buffers[0]) > self._settings.answer_bytes):
             await self.kill()
             raise ProtocolViolation("a value without its bytes, or with too many")

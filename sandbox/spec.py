@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -125,9 +126,14 @@ class KernelSettings:
         output_chars: Characters of each stream kept at its head, and again at its tail.
         prompt_bytes: UTF-8 bytes of a prompt with its data above which the kernel itself refuses it.
         answer_bytes: UTF-8 bytes of an answer or value above which the kernel itself refuses it.
+        rlm_query: What ``rlm_query`` does, where it is one of the functions.
+        budget: Asked, with each cell and each answer to a sub-call, for what ``budget()`` shall return in the cell:
+            JSON values, for whoever reads them there. Nothing comes back.
     """
 
     functions: tuple[str, ...] = ("llm_query", "llm_query_batched")
     output_chars: int = 20_000
     prompt_bytes: int = 2 * MIB
     answer_bytes: int = 4 * MIB
+    rlm_query: Literal["child", "llm_query", "raise"] = "raise"
+    budget: Callable[[], Mapping[str, Any]] = dict

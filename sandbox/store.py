@@ -11,16 +11,19 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sandbox.errors import SandboxError
 from sandbox.owned_dir import OwnedDir, remove_orphans
 
 Form = Literal["text", "json"]
+
+STORE_PREFIX: Final = "store-"
 
 
 def state_dir() -> Path:
@@ -46,6 +49,19 @@ class StoredContext:
     size_bytes: int
 
 
+def _refuse_shared(root: Path) -> None:
+    """Who may rename a directory above the store could read what is put into it.
+
+    Raises:
+        SandboxError: Another user than this one and root may.
+    """
+    for folder in (root.resolve(), *root.resolve().parents):
+        status = folder.stat()
+        writable = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (0, os.geteuid()) or writable:
+            raise SandboxError(f"another user may change {str(folder)!r}, above the content store; set AIRLOCK_STATE")
+
+
 class Store:
     """The contexts of one process.
 
@@ -53,7 +69,7 @@ class Store:
         root: Directory that holds all stores of this user; made where it is missing.
 
     Raises:
-        SandboxError: The directory can't be written; names it.
+        SandboxError: The directory can't be written, or another user could put another one in its place; names it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -61,8 +77,9 @@ class Store:
         self._changing = threading.Lock()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            remove_orphans(root)
-            self._owned = OwnedDir(root)
+            _refuse_shared(root)
+            remove_orphans(root, STORE_PREFIX)
+            self._owned = OwnedDir(root, STORE_PREFIX)
             self._dir = self._owned.path
             self._make_blobs()
         except OSError as error:
@@ -106,6 +123,34 @@ class Store:
                 f"storing a context of {len(raw):,} bytes failed: {error.strerror}; "
                 f"make room at {str(self._dir.parent)!r}, or set AIRLOCK_STATE to a directory with room"
             ) from error
+
+    def new_part(self) -> Path:
+        """A file to write a context into, for `adopt`. It is not there yet."""
+        return self._dir / "blobs" / f"{secrets.token_hex(16)}.part"
+
+    def adopt(self, part: Path, *, digest: str, form: Form, size_bytes: int) -> StoredContext:
+        """Take a file of `new_part` as a context. As after `put`, there is a `forget` to it.
+
+        Raises:
+            SandboxError: The file is not there, or the disk is full.
+        """
+        path = self._dir / "blobs" / digest
+        try:
+            with self._changing:
+                if self._users[digest]:
+                    part.unlink()
+                else:
+                    part.chmod(0o444)
+                    part.rename(path)
+                self._users[digest] += 1
+        except OSError as error:
+            raise SandboxError(f"a context of {size_bytes:,} bytes can't be stored: {error.strerror}") from error
+        return StoredContext(digest=digest, form=form, size_bytes=size_bytes)
+
+    def keep(self, context: StoredContext) -> None:
+        """One `forget` more, for a second user."""
+        with self._changing:
+            self._users[context.digest] += 1
 
     def new_box_dir(self) -> Path:
         """A directory to mount into one box. The box's user is another one, so it is open to all who know its name.

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
+from sandbox.children import ChildCalls
 from sandbox.encoding import encode_results
 from sandbox.errors import BoxGone, ProtocolViolation
 from sandbox.link import Link
 from sandbox.messages import Query, SubCallFailure
+from sandbox.pace import Pace
 
 QueryHandler = Callable[[str, str | None], Awaitable[str | SubCallFailure]]
 """Answers one sub-call of a cell: takes a prompt and its data, returns a text or why there is none."""
@@ -30,7 +33,7 @@ MAX_REFUSED_BYTES_PER_CELL: Final = 1 << 30
 MAX_ANSWER_CHARS: Final = 4 << 20
 """Characters of answers in one message, where no single answer is longer."""
 
-_Result = tuple[int, str | SubCallFailure]
+_Answer = str | SubCallFailure
 
 _log = logging.getLogger(__name__)
 
@@ -46,15 +49,40 @@ class Waiter(Protocol):
     def call_ended(self) -> None: ...
 
 
-class SubCalls:
-    """Answers each `Query` of one box in a task of its own."""
+@dataclass(slots=True)
+class _OpenQuery:
+    """A query some of whose prompts have not been answered yet."""
 
-    def __init__(self, link: Link, comm_id: str, handler: QueryHandler) -> None:
+    call_id: str
+    left: int
+    size_bytes: int
+    cell: Waiter | None
+    child: bool
+
+
+class SubCalls:
+    """Answers the prompts of one box, each in a task of its own, and sends together what is ready together."""
+
+    def __init__(
+        self,
+        link: Link,
+        comm_id: str,
+        handler: QueryHandler,
+        pace: Pace,
+        children: ChildCalls | None = None,
+        budget: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
         self._link = link
         self._comm_id = comm_id
         self._handler = handler
-        self._open: dict[str, asyncio.Task[None]] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._children = children
+        self._pace = pace
+        self._budget = budget
+        self._open: dict[str, _OpenQuery] = {}
+        self._asking: set[asyncio.Task[_Answer]] = set()
+        self._ready: list[tuple[_OpenQuery, int, _Answer]] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._opening = self._closed = False
         self._bytes = 0
         self._asked = self._refused_bytes = 0
         self._room = asyncio.Event()
@@ -71,8 +99,8 @@ class SubCalls:
         """Wait until the box may ask more."""
         await self._room.wait()
 
-    def open(self, query: Query, cell: Waiter | None) -> None:
-        """Start to answer a query.
+    async def open(self, query: Query, cell: Waiter | None) -> None:
+        """Start to answer a query, at the box's pace.
 
         Raises:
             ProtocolViolation: Its id is in flight already, or the cell has asked too much.
@@ -90,52 +118,67 @@ class SubCalls:
             self._room.clear()
         if cell is not None:
             cell.call_started()
-        task = asyncio.create_task(self._answer(query, cell), name="airlock-query")
-        self._open[query.call_id] = task
-        task.add_done_callback(lambda _: self._close(query.call_id, size, cell))
+        opened = self._open[query.call_id] = _OpenQuery(query.call_id, len(query.prompts), size, cell, query.child)
+        self._opening = True
+        for index, prompt, data in zip(query.indexes, query.prompts, query.data, strict=True):
+            self._start(opened, index, prompt, data)
+            await self._pace.rest()
+        self._opening = False
+        self._send_ready()
 
-    def _close(self, call_id: str, size: int, cell: Waiter | None) -> None:
-        del self._open[call_id]
-        self._bytes -= size
+    def _start(self, query: _OpenQuery, index: int, prompt: str, data: str | None) -> None:
+        task = asyncio.create_task(self._pace.counted(self._ask, query, prompt, data), name="airlock-query")
+        self._asking.add(task)
+        cost = _cost(prompt, data)
+        task.add_done_callback(lambda done: self._on_answer(query, index, cost, done))
+
+    def _on_answer(self, query: _OpenQuery, index: int, cost: int, done: asyncio.Task[_Answer]) -> None:
+        self._asking.discard(done)
+        if self._closed:
+            return
+        answer = _STOPPING if done.cancelled() else done.result()
+        if isinstance(answer, SubCallFailure) and not (query.cell and query.cell.stopping):
+            self._refused_bytes += cost
+        self._ready.append((query, index, answer))
+        self._count_unsent(_size(answer))
+        self._send_ready()
+
+    def _send_ready(self) -> None:
+        """While a query is being opened, answers wait: a batch's would else go out one by one."""
+        idle = self._sending is None or self._sending.done()
+        if self._ready and idle and not self._opening:
+            self._sending = asyncio.create_task(self._pace.counted(self._send), name="airlock-query")
+
+    async def _send(self) -> None:
+        """Send what is ready, and what becomes ready meanwhile: one write for all, which is what costs most."""
+        while self._ready and not self._opening:
+            part = _first_part(self._ready)
+            del self._ready[: len(part)]
+            with contextlib.suppress(BoxGone):
+                await self._link.send(self._frames(part))
+            for query, _, answer in part:
+                self._count_unsent(-_size(answer))
+                self._count_answered(query)
+
+    def _frames(self, part: list[tuple[_OpenQuery, int, _Answer]]) -> bytes:
+        by_query: dict[str, list[tuple[int, _Answer]]] = {}
+        for query, index, answer in part:
+            by_query.setdefault(query.call_id, []).append((index, answer))
+        told = {"budget": self._budget()}
+        return b"".join(encode_results(self._comm_id, call_id, answers, told) for call_id, answers in by_query.items())
+
+    def _count_answered(self, query: _OpenQuery) -> None:
+        query.left -= 1
+        if not query.left:
+            self._close(query)
+
+    def _close(self, query: _OpenQuery) -> None:
+        del self._open[query.call_id]
+        self._bytes -= query.size_bytes
         if self._bytes < MAX_OPEN_BYTES:
             self._room.set()
-        if cell is not None:
-            cell.call_ended()
-
-    async def _answer(self, query: Query, cell: Waiter | None) -> None:
-        """Answer each prompt as its answer comes; answers that are ready together share a frame."""
-        ready: list[_Result] = []
-        news = asyncio.Event()
-
-        async def answer_one(index: int, prompt: str, data: str | None) -> None:
-            result = await self._ask(prompt, data, cell)
-            if isinstance(result, SubCallFailure) and not (cell and _stops(cell)):
-                self._refused_bytes += _cost(prompt, data)
-            ready.append((index, result))
-            self._count_unsent(_size(result))
-            news.set()
-
-        items = zip(query.indexes, query.prompts, query.data, strict=True)
-        tasks = [asyncio.create_task(answer_one(*item)) for item in items]
-        self._asking.update(tasks)
-        try:
-            left = len(tasks)
-            while left:
-                await news.wait()
-                news.clear()
-                for part in _pack(ready.copy()):
-                    await self._link.send(encode_results(self._comm_id, query.call_id, part))
-                    left -= len(part)
-                    del ready[: len(part)]
-                    self._count_unsent(-sum(_size(result) for _, result in part))
-        except BoxGone:
-            pass
-        finally:
-            self._asking.difference_update(tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._count_unsent(-sum(_size(result) for _, result in ready))
+        if query.cell is not None:
+            query.cell.call_ended()
 
     def _count_unsent(self, more: int) -> None:
         self._unsent_bytes += more
@@ -144,21 +187,19 @@ class SubCalls:
         else:
             self._taken.clear()
 
-    async def _ask(self, prompt: str, data: str | None, cell: Waiter | None) -> str | SubCallFailure:
-        if cell is None:
+    async def _ask(self, query: _OpenQuery, prompt: str, data: str | None) -> _Answer:
+        if query.cell is None:
             return _NO_CELL
-        if _stops(cell):
+        if query.cell.stopping:
             return _STOPPING
         try:
             while not self._taken.is_set():  # and again: all who wait are woken at once
                 await self._taken.wait()
             if self._link.closed:
                 return _STOPPING
-            return await self._handler(prompt, data)
-        except asyncio.CancelledError:
-            if _stops(cell):
-                return _STOPPING
-            raise
+            if not query.child:
+                return await self._handler(prompt, data)
+            return await self._children.ask(prompt, data) if self._children else _NO_CHILDREN
         except Exception:  # noqa: BLE001 - whatever it is, the operator reads it, and the cell does not
             _log.exception("the handler of sub-calls failed")
             return SubCallFailure("SubCallError", "the host failed to answer")
@@ -173,39 +214,33 @@ class SubCalls:
 
     async def aclose(self) -> None:
         """Cancel what is in flight and wait for its end."""
-        tasks = list(self._open.values())
+        self._closed = True
+        tasks = [*self._asking, *([self._sending] if self._sending else [])]
         for task in tasks:
             task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for query in list(self._open.values()):
+            self._close(query)
 
 
 _NO_CELL: Final = SubCallFailure("NoCellRunning", "no cell is running: a thread outlived the cell that started it")
+_NO_CHILDREN: Final = SubCallFailure("LimitExceeded", "this run has no child runs")
 _STOPPING: Final = SubCallFailure("LimitExceeded", "the cell's time is over")
-
-
-def _stops(cell: Waiter) -> bool:
-    return cell.stopping
 
 
 def _cost(prompt: str, data: str | None) -> int:
     return PROMPT_COST_BYTES + sys.getsizeof(prompt) + sys.getsizeof(data)
 
 
-def _size(result: str | SubCallFailure) -> int:
-    return sys.getsizeof(result if isinstance(result, str) else result.message)
+def _size(answer: _Answer) -> int:
+    return sys.getsizeof(answer if isinstance(answer, str) else answer.message)
 
 
-def _pack(results: list[_Result]) -> Iterator[list[_Result]]:
-    """Cut answers into runs that fit one message."""
-    part: list[_Result] = []
+def _first_part(ready: list[tuple[_OpenQuery, int, _Answer]]) -> list[tuple[_OpenQuery, int, _Answer]]:
+    """As many of the answers as fit one message; at least one."""
     chars = 0
-    for index, result in results:
-        size = len(result) if isinstance(result, str) else 0
-        if part and chars + size > MAX_ANSWER_CHARS:
-            yield part
-            part, chars = [], 0
-        part.append((index, result))
-        chars += size
-    if part:
-        yield part
+    for count, (_, _, answer) in enumerate(ready):
+        chars += len(answer) if isinstance(answer, str) else 0
+        if count and chars > MAX_ANSWER_CHARS:
+            return ready[:count]
+    return ready.copy()

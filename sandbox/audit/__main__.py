@@ -32,7 +32,8 @@ def _row(control: Control) -> str:
     bound = "at most " if control.at_most else ""
     shown = f"{expected:,}" if isinstance(expected, int) and not isinstance(expected, bool) else expected
     under = "not checked" if control.gvisor else "only there" if control.only == "gvisor" else "checked"
-    return f"| {control.setting} | {control.name} | {_SOURCES[control.source]} | {bound}{shown} | {under} |"
+    note = f" ({control.note})" if control.note else ""
+    return f"| {control.setting} | {control.name} | {_SOURCES[control.source]} | {bound}{shown}{note} | {under} |"
 
 
 def _default_box(runtime: Runtime) -> Evidence:

@@ -22,6 +22,7 @@ RUN_INODES: Final = 64
 
 _SENTRY: Final = "under gVisor the host sees gVisor's own process, not the box's"
 _IGNORED: Final = "gVisor ignores nr_inodes"
+_ONE: Final = "with 0 the kernel still pipes a dump to the host's program; with 1 it makes none"
 _REFUSED: Final = "Podman takes no nr_inodes: files count as memory alone"
 _NO_INODES: Final = {"gvisor": _IGNORED, "no_podman": _REFUSED}
 _MASKED: Final = {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/scsi", "/sys/firmware"}
@@ -43,6 +44,7 @@ class Control:
         only: The level it belongs to; None for both.
         podman: Whether Podman's API words it otherwise, so that a difference says nothing.
         no_podman: Why it can't be had from Podman; None where it can.
+        note: Why it must be so, where the value alone does not show it.
     """
 
     setting: str
@@ -55,6 +57,7 @@ class Control:
     only: Isolation | None = None
     podman: bool = False
     no_podman: str | None = None
+    note: str = ""
 
     def holds(self, expected: Value, found: Value) -> bool:
         """Whether `found` is good enough."""
@@ -219,8 +222,8 @@ _WHERE_IT_MAY_WRITE: Final = (
     ),
     _said_limit("file_bytes", "Ulimits fsize", inspected.ulimit("fsize")),
     _held_limit("file_bytes", "limits Max file size", measured.limit("Max file size")),
-    _inspect("core dumps", "Ulimits core", NO_CORE_BYTES, inspected.ulimit("core")),
-    _proc("core dumps", "limits Max core file size", NO_CORE_BYTES, measured.limit("Max core file size")),
+    _inspect("core dumps", "Ulimits core", NO_CORE_BYTES, inspected.ulimit("core"), note=_ONE),
+    _proc("core dumps", "limits Max core file size", NO_CORE_BYTES, measured.limit("Max core file size"), note=_ONE),
     _inspect("log", "HostConfig.LogConfig.Type", "none"),
 )
 

@@ -29,6 +29,7 @@ class Finding:
         at_most: Whether less than expected also holds.
         found: What stands there; None where it was not checked.
         reason: Why it was not checked; "" where it was.
+        note: Why it must be so, where the value alone does not show it.
     """
 
     setting: str
@@ -39,6 +40,7 @@ class Finding:
     at_most: bool = False
     found: Value = None
     reason: str = ""
+    note: str = ""
 
     def __str__(self) -> str:
         if self.status == "not checked":
@@ -143,6 +145,7 @@ def _look(control: Control, evidence: Evidence) -> Finding:
             at_most=control.at_most,
             found=found,
             reason=reason,
+            note=control.note,
         )
 
     if control.gvisor and evidence.spec.isolation == "gvisor":

@@ -260,7 +260,7 @@ PID_ONE: Final = tuple(
 PIPED_DUMP: Final = Attack(
     name="lower the core limit to 0, which lets the kernel pipe a dump to a program of the host's",
     stopped_by=("seccomp",),
-    code=tried("import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))"),
+    code=tried("c('setrlimit', 4, struct.pack('QQ', 0, 0))"),
     held=both("EPERM"),
 )
 PRIVILEGES: Final = (*WRITING, *LOOKING, *GAINING, *PID_ONE, PIPED_DUMP)

@@ -10,6 +10,7 @@ from jupyter_client.jsonutil import json_clean
 from jupyter_client.session import Session
 
 from sandbox.encoding import encode_message, encode_results, new_id
+from sandbox.frames import FrameDecoder
 from sandbox.messages import (
     CONTROL,
     IOPUB,
@@ -24,7 +25,7 @@ from sandbox.messages import (
     Unread,
     Welcome,
 )
-from sandbox.protocol import FrameDecoder, decode
+from sandbox.protocol import decode
 from sandbox.spec import KernelSettings
 from sandbox.terms import Terms
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from sandbox.encoding import encode_frame
 from sandbox.errors import ProtocolViolation
+from sandbox.frames import MAX_FRAME_BYTES, FrameDecoder
 from sandbox.messages import CONTROL, DELIMITER, IOPUB, RELAY, SHELL, Message
-from sandbox.protocol import MAX_FRAME_BYTES, FrameDecoder, decode
+from sandbox.protocol import decode
 from sandbox.spec import KernelSettings
 from sandbox.terms import Terms
 from tests.fuzz.counted import COUNTED

@@ -18,8 +18,8 @@ import pytest
 import zmq
 
 from sandbox.encoding import encode_frame, encode_message, new_id
+from sandbox.frames import FrameDecoder
 from sandbox.messages import RELAY, SHELL
-from sandbox.protocol import FrameDecoder
 from tests.kernel.local_box import children_of, hello, spawn_relay
 
 END_S = 10  # generous: a relay that does not end at all is what these tests look for

@@ -34,6 +34,20 @@ def test_it_is_closed_to_others_and_goes_with_all_in_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_forked_child_that_ends_does_not_take_it_away(tmp_path: Path) -> None:
+    """A server's workers end like this: all that was to be done at exit is done in the child too."""
+    code = (
+        "import atexit, os, pathlib, sys; from sandbox.owned_dir import OwnedDir\n"
+        f'owned = OwnedDir(pathlib.Path({str(tmp_path)!r}), ""); atexit.register(owned.close)\n'
+        "child = os.fork()\n"
+        "if not child: sys.exit(0)\n"
+        "os.waitpid(child, 0); print(owned.path.exists())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_not_ours_by_name_kind_or_owner_is_never_touched(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -55,7 +69,7 @@ def test_what_is_not_ours_by_name_kind_or_owner_is_never_touched(tmp_path: Path)
 
 
 def test_no_directory_is_no_error(tmp_path: Path) -> None:
-    remove_orphans(tmp_path / "missing")
+    remove_orphans(tmp_path / "missing", "")
     assert find_owned(tmp_path / "missing", "", "store") == []
 
 
@@ -68,11 +82,11 @@ def test_one_that_is_taken_for_an_orphan_before_it_is_locked_is_made_again(
     def late(path: Path) -> int | None:
         if not taken:
             taken.append(path)
-            remove_orphans(tmp_path)
+            remove_orphans(tmp_path, "")
         return lock(path)
 
     monkeypatch.setattr(owned_dir, "_lock", late)
-    owned = OwnedDir(tmp_path)
+    owned = OwnedDir(tmp_path, "")
     assert not taken[0].exists()
     assert owned.path.exists()
     owned.close()
@@ -83,14 +97,14 @@ def test_threads_that_make_and_remove_at_once_keep_what_lives(tmp_path: Path) ->
 
     def sweep() -> None:
         while not ended.is_set():
-            remove_orphans(tmp_path)
+            remove_orphans(tmp_path, "")
 
     sweepers = [threading.Thread(target=sweep) for _ in range(2)]
     for thread in sweepers:
         thread.start()
     try:
         for _ in range(100):
-            owned = OwnedDir(tmp_path)
+            owned = OwnedDir(tmp_path, "")
             (owned.path / "file").write_text("x")
             assert (owned.path / "file").exists()
             owned.close()
@@ -102,7 +116,7 @@ def test_threads_that_make_and_remove_at_once_keep_what_lives(tmp_path: Path) ->
 
 
 def test_force_removes_what_lives_too_and_each_says_why(tmp_path: Path) -> None:
-    dead, live = tmp_path / NAME, OwnedDir(tmp_path)
+    dead, live = tmp_path / NAME, OwnedDir(tmp_path, "")
     dead.mkdir()
     found = {leftover.name: leftover for leftover in find_owned(tmp_path, "", "store")}
     assert found[str(dead)].why == "its process is gone"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sandbox.encoding import encode_frame, encode_message, encode_results, new_id
 from sandbox.errors import ProtocolViolation, ValueUnavailable
+from sandbox.frames import MAX_FRAME_BYTES, MAX_PARTS, FrameDecoder
 from sandbox.messages import (
     CONTROL,
     DELIMITER,
@@ -34,11 +35,8 @@ from sandbox.messages import (
 )
 from sandbox.protocol import (
     MAX_BATCH,
-    MAX_FRAME_BYTES,
     MAX_HEADER_BYTES,
     MAX_JSON_BYTES,
-    MAX_PARTS,
-    FrameDecoder,
     decode,
     decode_json_value,
     decode_text,

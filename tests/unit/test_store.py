@@ -159,3 +159,31 @@ def test_where_the_state_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert state_dir() == tmp_path / ".local" / "state" / "airlock"
+
+
+def test_a_directory_above_that_others_may_change_is_refused(tmp_path: Path) -> None:
+    """Whoever can put another directory in the place of the store's reads what is put into it."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(SandboxError, match="another user may change"):
+        Store(shared / "state" / "store")
+    shared.chmod(0o1777)  # as /tmp is
+    Store(shared / "state" / "store").close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_directory_above_of_another_users_is_refused(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 12345, 12345)
+    with pytest.raises(SandboxError, match="another user may change"):
+        Store(theirs / "store")
+
+
+def test_a_directory_of_the_users_own_is_no_orphan(tmp_path: Path) -> None:
+    """With ``AIRLOCK_STATE=~``, say, ``~/store`` is not ours."""
+    own = tmp_path / "store" / "0123456789abcdef"
+    own.mkdir(parents=True)
+    Store(tmp_path / "store").close()
+    assert own.is_dir()

@@ -15,6 +15,7 @@ from sandbox import subcalls
 from sandbox.errors import ProtocolViolation
 from sandbox.link import Link
 from sandbox.messages import CONTROL, Query, SubCallFailure
+from sandbox.pace import Pace
 from sandbox.subcalls import MAX_ANSWER_CHARS, MAX_OPEN_BYTES, PROMPT_COST_BYTES, SubCalls
 
 
@@ -37,7 +38,7 @@ class Guest:
     """The box's end of a link, and the sub-calls at the other."""
 
     def __init__(self, link: Link, own: Link) -> None:
-        self.calls = SubCalls(link, "c" * 32, self.handle)
+        self.calls = SubCalls(link, "c" * 32, self.handle, Pace())
         self.cell = Cell()
         self.release = asyncio.Event()
         self.asked: list[str] = []
@@ -51,10 +52,10 @@ class Guest:
             raise RuntimeError("the host's secret")
         return SubCallFailure("LimitExceeded", "no more") if prompt == "refuse" else prompt.upper()
 
-    def ask(self, number: int, prompts: Sequence[str], cell: Cell | None = None) -> None:
+    async def ask(self, number: int, prompts: Sequence[str], cell: Cell | None = None) -> None:
         count = len(prompts)
         query = Query(f"{number:032x}", tuple(range(count)), tuple(prompts), (None,) * count)
-        self.calls.open(query, cell or self.cell)
+        await self.calls.open(query, cell or self.cell)
 
     async def results(self, count: int) -> dict[tuple[int, int], Any]:
         """(query, index) to text or kind of failure, for so many results."""
@@ -87,7 +88,7 @@ async def guest() -> AsyncIterator[Guest]:
 
 
 async def test_answers_go_out_as_they_come(guest: Guest) -> None:
-    guest.ask(1, ["wait", "b", "refuse", "fail"])
+    await guest.ask(1, ["wait", "b", "refuse", "fail"])
     assert await guest.results(3) == {(1, 1): "B", (1, 2): "LimitExceeded", (1, 3): "SubCallError"}
     assert guest.cell.in_flight == 1
     guest.release.set()
@@ -97,29 +98,29 @@ async def test_answers_go_out_as_they_come(guest: Guest) -> None:
 
 
 async def test_without_a_cell_nothing_is_asked(guest: Guest) -> None:
-    guest.calls.open(Query("0" * 32, (0, 1), ("a", "b"), (None, None)), None)
+    await guest.calls.open(Query("0" * 32, (0, 1), ("a", "b"), (None, None)), None)
     assert await guest.results(2) == {(0, 0): "NoCellRunning", (0, 1): "NoCellRunning"}
     assert guest.asked == []
 
 
 async def test_an_id_in_flight_is_no_other_querys_but_may_come_again_later(guest: Guest) -> None:
-    guest.ask(1, ["wait"])
+    await guest.ask(1, ["wait"])
     with pytest.raises(ProtocolViolation, match="twice"):
-        guest.ask(1, ["b"])
+        await guest.ask(1, ["b"])
     guest.release.set()
     await guest.results(1)
     await asyncio.sleep(0)
-    guest.ask(1, ["b"])
+    await guest.ask(1, ["b"])
     assert await guest.results(1) == {(1, 0): "B"}
 
 
 async def test_a_cell_that_stops_has_all_its_calls_refused(guest: Guest) -> None:
-    guest.ask(1, ["wait 1", "wait 2"])
-    guest.ask(2, ["wait 3"])
+    await guest.ask(1, ["wait 1", "wait 2"])
+    await guest.ask(2, ["wait 3"])
     await asyncio.sleep(0.01)
     guest.cell.stopping = True
     guest.calls.stop()
-    guest.ask(3, ["late"])
+    await guest.ask(3, ["late"])
     assert set((await guest.results(4)).values()) == {"LimitExceeded"}
     assert guest.asked == ["wait 1", "wait 2", "wait 3"]
     async with asyncio.timeout(5):
@@ -132,10 +133,10 @@ async def test_the_room_closes_before_the_hosts_memory_is_full(guest: Guest, pro
     prompts = ["wait" + prompt] * 100
     fit = MAX_OPEN_BYTES // ((sys.getsizeof(prompts[0]) + sys.getsizeof(None) + PROMPT_COST_BYTES) * 100)
     for number in range(fit):
-        guest.ask(number, prompts)
+        await guest.ask(number, prompts)
         async with asyncio.timeout(1):
             await guest.calls.room()
-    guest.ask(fit, prompts)
+    await guest.ask(fit, prompts)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await guest.calls.room()
@@ -147,23 +148,23 @@ async def test_the_room_closes_before_the_hosts_memory_is_full(guest: Guest, pro
 
 async def test_a_cell_that_asks_without_end_is_a_flood(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subcalls, "MAX_PROMPTS_PER_CELL", 10)
-    guest.ask(1, ["a"] * 10)
+    await guest.ask(1, ["a"] * 10)
     with pytest.raises(ProtocolViolation, match="a flood"):
-        guest.ask(2, ["b"])
+        await guest.ask(2, ["b"])
     guest.calls.count_anew()
-    guest.ask(3, ["c"])
+    await guest.ask(3, ["c"])
 
 
 async def test_refusals_without_end_are_a_flood(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subcalls, "MAX_REFUSED_BYTES_PER_CELL", 100_000)
     for number in range(50):
-        guest.ask(number, ["x" * 10_000])  # answered, so paid for
+        await guest.ask(number, ["x" * 10_000])  # answered, so paid for
         await guest.results(1)
     for number in range(50, 50 + 100_000 // PROMPT_COST_BYTES):
-        guest.ask(number, ["refuse"])
+        await guest.ask(number, ["refuse"])
         await guest.results(1)
     with pytest.raises(ProtocolViolation, match="a flood"):
-        guest.ask(99, ["refuse"])
+        await guest.ask(99, ["refuse"])
 
 
 async def test_a_box_that_takes_no_answers_is_asked_for_nothing_more(
@@ -172,7 +173,7 @@ async def test_a_box_that_takes_no_answers_is_asked_for_nothing_more(
     monkeypatch.setattr(subcalls, "MAX_UNSENT_BYTES", 1 << 20)
     prompts = [f"{n}" + "x" * 100_000 for n in range(40)]
     for number, prompt in enumerate(prompts):
-        guest.ask(number, [prompt])
+        await guest.ask(number, [prompt])
     await asyncio.sleep(0.05)
     asked = len(guest.asked)
     assert 10 <= asked < 20
@@ -183,7 +184,7 @@ async def test_a_box_that_takes_no_answers_is_asked_for_nothing_more(
 async def test_long_answers_are_spread_over_messages(guest: Guest) -> None:
     """One message of them all might be longer than the relay takes."""
     long = "x" * (MAX_ANSWER_CHARS // 2)
-    guest.ask(1, [long] * 5)
+    await guest.ask(1, [long] * 5)
     sizes = []
     async for _, parts in guest._frames:
         sizes.append(sum(map(len, parts[6:])))
@@ -194,7 +195,7 @@ async def test_long_answers_are_spread_over_messages(guest: Guest) -> None:
 
 
 async def test_closing_cancels_what_is_in_flight(guest: Guest) -> None:
-    guest.ask(1, ["wait"] * 50)
+    await guest.ask(1, ["wait"] * 50)
     await asyncio.sleep(0.01)
     await guest.calls.aclose()
     await asyncio.sleep(0)
@@ -203,7 +204,7 @@ async def test_closing_cancels_what_is_in_flight(guest: Guest) -> None:
 
 
 async def test_a_box_that_goes_while_it_is_answered_is_no_error_here(guest: Guest) -> None:
-    guest.ask(1, ["wait"])
+    await guest.ask(1, ["wait"])
     guest.calls._link.abort()
     guest.release.set()
     async with asyncio.timeout(5):

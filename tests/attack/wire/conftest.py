@@ -45,9 +45,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(
         f"hostile guest: {len(attacks)} attacks; host's peak memory {worst['peak_mib']} MiB over idle "
         f"of {MAX_PEAK_MIB} ({worst['attack']}); {everything['honest_cells']} cells of another kernel meanwhile: "
-        f"p50 x{everything['p50_ratio']}, p99 x{everything['p99_ratio']} of alone; "
+        f"p50 x{everything['p50_ratio']}, p99 x{everything['p99_ratio']} of alone, "
+        f"x{everything['p99_busy_ratio']} of that beside a guest that only burns CPU time; "
         f"event loop held {slowest['block_ms']} ms at most ({slowest['attack']})"
     )
     for outcome in attacks:
-        cost = f"{outcome['peak_mib']:5} MiB  p99 x{outcome['p99_ratio']:<5}"
+        p99 = f"p99 x{outcome['p99_ratio']:<5} of alone, x{outcome['p99_busy_ratio']:<5} of beside a busy guest"
+        cost = f"{outcome['peak_mib']:5} MiB  {p99}"
         terminalreporter.write_line(f"  {outcome['attack']:26} {cost} {outcome['ended'][:80]!a}")

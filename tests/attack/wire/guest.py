@@ -211,8 +211,12 @@ def invalid_utf8(host: Host) -> None:
 
 
 def growing_answer(host: Host) -> None:
-    host.comm({"kind": "answer"}, b"x" * (FULL - 4) + GROWS.encode())
+    host.comm({"kind": "answer"}, b"x" * (FULL // 2 - 4) + GROWS.encode())
     growing_output(host)
+
+
+def growing_answer_too_large(host: Host) -> None:
+    host.comm({"kind": "answer"}, b"x" * (FULL // 2) + GROWS.encode())
 
 
 def growing_prompts(host: Host) -> NoReturn:
@@ -393,6 +397,13 @@ def stderr_flood(host: Host) -> NoReturn:
         os.write(2, b"\x1b[31mOWNED" * 1000)
 
 
+def busy_loop(host: Host) -> None:
+    """Sends nothing: the time that any cell may burn, with which the others are compared."""
+    ends = time.monotonic() + 2
+    while time.monotonic() < ends:
+        pass
+
+
 def silent_start(host: Host) -> NoReturn:
     hang()
 
@@ -406,7 +417,8 @@ def harmless(host: Host) -> None:
 VALUES: dict[str, bytes] = {
     "growing_lists": b"[" + b"[]," * (FULL // 3 - 2) + b"[]]",
     "growing_objects": b"[" + b'{"a":1},' * (FULL // 8 - 2) + b"{}]",
-    "growing_string": b'"\\ud83d\\ude00' + b"x" * (FULL - 20) + b'"',
+    "growing_string": b'"\\ud83d\\ude00' + b"x" * (FULL // 2 - 20) + b'"',
+    "growing_string_too_large": b'"\\ud83d\\ude00' + b"x" * (FULL - 20) + b'"',
     "deep_value": b"[" * 100_000 + b"]" * 100_000,
     "nan_value": b"[NaN]",
 }
@@ -419,6 +431,7 @@ IN_CELL: dict[str, Callable[[Host], None]] = {
         four_gigabytes, zero_length, lying_part, endless_parts, half_frame_and_gone, half_frame_for_ever,
         slow_drip, never_reading, deep_json, huge_int, nan, infinity, duplicate_keys, escaped_surrogate,
         raw_surrogate, wrong_types, endless_traceback, growing_output, invalid_utf8, growing_answer,
+        growing_answer_too_large,
         growing_prompts, growing_batches, reports, pictures, displayed_picture, password, terminal,
         terminal_by_type, terminal_by_answer, forged_parents, early_idle, second_reply, reply_to_another,
         reply_of_another_kind, another_comm, query_twice, query_again, answer_after_the_cell, two_answers,
@@ -428,12 +441,13 @@ IN_CELL: dict[str, Callable[[Host], None]] = {
     )
 }  # fmt: skip
 IN_A_BOX: dict[str, Callable[[Host], None]] = {"stderr_flood": stderr_flood}
+CONTROL_LOAD: dict[str, Callable[[Host], None]] = {"busy_loop": busy_loop}
 ANSWERED_ALREADY = {"terminal", "answer_after_the_cell", "second_reply"}
 
 
 def main(name: str) -> None:
     host = Host()
-    assert name in {**IN_CELL, **IN_A_BOX, **AT_START, **VALUES}
+    assert name in {**IN_CELL, **IN_A_BOX, **CONTROL_LOAD, **AT_START, **VALUES}
     while True:
         channel, parts = host.receive()
         if channel == RELAY and parts == [b"{}"]:
@@ -448,7 +462,7 @@ def main(name: str) -> None:
 def serve(host: Host, name: str, header: dict[str, Any], content: dict[str, Any]) -> None:
     kind, host.cell_id = header["msg_type"], header["msg_id"]
     if kind == "execute_request":
-        (IN_CELL | IN_A_BOX).get(name, harmless)(host)
+        (IN_CELL | IN_A_BOX | CONTROL_LOAD).get(name, harmless)(host)
         if name not in ANSWERED_ALREADY:
             host.replies()
             host.idle()

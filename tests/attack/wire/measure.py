@@ -38,7 +38,15 @@ SETTINGS = KernelSettings(functions=("llm_query", "llm_query_batched", "report")
 CLOCKS = CellLimits(wall_s=0.5, wait_s=0.5)
 PATIENT = CellLimits(wall_s=600.0)
 PATIENT_WITH = {"million_queries", "million_in_batches", "after_the_limit", "gigabytes_after_the_limit"}
-PATIENT_WITH |= {"output_flood", "small_output_flood", "comm_open_storm", "growing_output", "growing_answer", "reports"}
+PATIENT_WITH |= {
+    "output_flood",
+    "small_output_flood",
+    "comm_open_storm",
+    "growing_output",
+    "growing_answer",
+    "reports",
+    "busy_loop",
+}
 NEVER_ANSWERED = {"growing_prompts", "growing_batches"}
 REFUSED = {"after_the_limit", "gigabytes_after_the_limit"}
 QUIET_CELLS = 10  # before each attack: the machine is not the same all the time
@@ -55,6 +63,7 @@ class Outcome:
         block_ms: Longest time for which the event loop did nothing else.
         honest_cells: Cells the other kernel ran meanwhile, all of them with the right result.
         p50_ratio, p99_ratio: Time of its cells during the attack to that before.
+        p99_busy_ratio: The same to that beside a guest which sends nothing and burns as much CPU time as it gets.
     """
 
     attack: str
@@ -68,6 +77,7 @@ class Outcome:
     honest_cells: int
     p50_ratio: float
     p99_ratio: float
+    p99_busy_ratio: float
 
 
 def memory_kib(field: str) -> int:
@@ -192,7 +202,7 @@ def ratios(times_s: list[float], quiet_s: list[float]) -> dict[str, float]:
     return {name: round(share(times_s or [0.0], part) / share(quiet_s, part), 2) for name, part in parts.items()}
 
 
-async def measured(name: str, neighbour: Neighbour, quiet_s: list[float]) -> Outcome:
+async def measured(name: str, neighbour: Neighbour, quiet_s: list[float], busy_s: list[float]) -> Outcome:
     quiet_s += await neighbour.alone(QUIET_CELLS)
     neighbour.times_s, neighbour.block_s, neighbour.going = [], 0.0, True
     forget_peak()
@@ -216,6 +226,7 @@ async def measured(name: str, neighbour: Neighbour, quiet_s: list[float]) -> Out
         block_ms=round(neighbour.block_s * 1000, 1),
         honest_cells=len(neighbour.times_s),
         **ratios(neighbour.times_s, quiet_s),
+        p99_busy_ratio=ratios(neighbour.times_s, busy_s or quiet_s)["p99_ratio"],
     )
 
 
@@ -229,11 +240,14 @@ async def main(names: list[str]) -> None:
     neighbour = Neighbour(box)
     try:
         quiet_s = await neighbour.alone(10 * QUIET_CELLS)
-        times_s: list[float] = []
+        await measured("busy_loop", neighbour, quiet_s, [])
+        busy_s, times_s = neighbour.times_s, list[float]()
         for name in names:
-            print(json.dumps(dataclasses.asdict(await measured(name, neighbour, quiet_s))), flush=True)
+            print(json.dumps(dataclasses.asdict(await measured(name, neighbour, quiet_s, busy_s))), flush=True)
             times_s += neighbour.times_s
-        print(json.dumps({"attack": "all", "honest_cells": len(times_s), **ratios(times_s, quiet_s)}))
+        busy_ratio = ratios(times_s, busy_s)["p99_ratio"]
+        everything = {"honest_cells": len(times_s), **ratios(times_s, quiet_s), "p99_busy_ratio": busy_ratio}
+        print(json.dumps({"attack": "all", **everything}))
     finally:
         await box.aclose()
 

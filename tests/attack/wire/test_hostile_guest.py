@@ -29,6 +29,7 @@ ENDS = {
     "growing_output": "ok",
     "invalid_utf8": "ok",
     "growing_answer": "ok",
+    "growing_answer_too_large": "violation: an answer of 2,097,156 bytes",
     "growing_prompts": "lost wall",
     "growing_batches": "lost wall",
     "reports": "ok",
@@ -64,6 +65,7 @@ ENDS = {
     "growing_lists": "ValueUnavailable: it has too many items",
     "growing_objects": "ValueUnavailable: it has too many items",
     "growing_string": "a value",
+    "growing_string_too_large": "ValueUnavailable: it has too many items, or too long a text",
     "deep_value": "ValueUnavailable: it is nested too deep",
     "nan_value": "ProtocolViolation: a value that is not JSON",
 }
