@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from orchestrator.providers.anthropic import AnthropicInterface
     from orchestrator.providers.base import LLMInterface
     from orchestrator.providers.openai import OpenAIInterface
+    from orchestrator.providers.prices import Price
     from orchestrator.providers.scripted import ScriptedProvider
     from orchestrator.rendering import truncate_output
     from orchestrator.result import RunResult, StopReason, Trajectory
@@ -54,6 +55,7 @@ _HOMES = {
     "AnthropicInterface": "orchestrator.providers.anthropic",
     "ScriptedProvider": "orchestrator.providers.scripted",
     "LLMInterface": "orchestrator.providers.base",
+    "Price": "orchestrator.providers.prices",
     "Limits": "orchestrator.limits",
     "UNLIMITED": "orchestrator.limits",
     "Usage": "orchestrator.limits",
@@ -112,6 +114,7 @@ __all__ = [
     "OutgoingRequest",
     "Policy",
     "PolicyRefused",
+    "Price",
     "ProtocolViolation",
     "ProviderError",
     "REPLEnvironment",

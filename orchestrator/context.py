@@ -22,6 +22,8 @@ from orchestrator.limits import MIB
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sandbox.store import StoredContext
+
 Context = str | list[str] | dict[str, Any]
 """What `check_context` returns. Values of a dict are JSON values."""
 
@@ -118,6 +120,12 @@ def format_context_info(context: Context) -> str:
         + (f" with values: {values}" if kinds else "")
         + (_describe_lengths(texts) if texts else "")
     )
+
+
+def describe_stored(context: StoredContext) -> str:
+    """Describe a context of the store, which the host has not read."""
+    what = "a string of" if context.form == "text" else "a list or dict whose JSON has"
+    return f"{what} {context.size_bytes:,} bytes"
 
 
 def _describe_text(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -16,6 +16,7 @@ from orchestrator.policies.base import Policy
 from orchestrator.policies.chain import PolicyChain, checked_policies
 from orchestrator.providers.base import LLMInterface, Provider
 from orchestrator.providers.custom import as_provider
+from orchestrator.providers.prices import Price, checked_prices
 from orchestrator.recorder import Recorder
 from orchestrator.rendering import plain_output, truncate_output
 from orchestrator.repl import SUB_CALL_FUNCTIONS, Repl, spec_for
@@ -49,6 +50,7 @@ class REPLEnvironment:
         limits: Bounds of the whole session; by default those of a run, but 8 hours, since a person may sit at it.
         sandbox: The box.
         policies: Asked about each sub-call and its reply (`orchestrator.policies`). A REPL has no answer to ask about.
+        prices: What models cost, as for `RLM`.
 
     Raises:
         ConfigError, ContextError: A setting or the context is wrong; nothing was started.
@@ -63,6 +65,7 @@ class REPLEnvironment:
         limits: Limits | None = None,
         sandbox: SandboxSpec | None = None,
         policies: Sequence[Policy] = (),
+        prices: Mapping[str, Price] | None = None,
     ) -> None:
         base = limits or Limits(max_wall_s=DEFAULT_SESSION_S)
         self._limits = merge_limits(base, max_output_chars=max_output_length)
@@ -70,6 +73,7 @@ class REPLEnvironment:
         self._context = check_context(context)
         self._sub = as_provider(sub_llm) if sub_llm is not None else None
         self._policies = checked_policies(policies)
+        self._prices = checked_prices(prices, self._limits, self._sub)
         self._repl: Repl | None = None
         self._recorder = Recorder()
 
@@ -100,6 +104,7 @@ class REPLEnvironment:
             ledger=ledger,
             recorder=self._recorder,
             policies=policies,
+            prices=self._prices,
         )
         return await Repl.open(
             self._context,
@@ -108,6 +113,7 @@ class REPLEnvironment:
             deadline=ledger.deadline,
             handler=gate.handle,
             functions=SUB_CALL_FUNCTIONS if gate.allows_sub_calls else (),
+            budget=gate.budget,
             progress=lambda _: None,
         )
 

@@ -102,9 +102,11 @@ class VariableError(RLMError, LookupError):
     Attributes:
         name: The variable's name.
         undefined: Whether no variable has that name.
+        size_bytes: What the box says that a value which is too large has; else None.
     """
 
-    def __init__(self, message: str, *, name: str, undefined: bool = False) -> None:
+    def __init__(self, message: str, *, name: str, undefined: bool = False, size_bytes: int | None = None) -> None:
         super().__init__(message)
         self.name = name
         self.undefined = undefined
+        self.size_bytes = size_bytes

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.errors import LimitExceeded, PolicyRefused, ProviderError
-from orchestrator.ledger import Ledger, Permit
+from orchestrator.ledger import Ledger
 from orchestrator.limits import Deadline, Limits
+from orchestrator.permit import Permit
 from orchestrator.policies.base import Role
 from orchestrator.policies.chain import PolicyChain
 from orchestrator.prompts import SUB_SYSTEM_PROMPT, sub_message
-from orchestrator.providers.base import Message, ModelReply, ModelRequest, Provider
+from orchestrator.providers.base import Message, ModelReply, ModelRequest, Provider, TokenUsage
+from orchestrator.providers.prices import Price, price_of
 from orchestrator.recorder import Recorder
 from orchestrator.result import SubCall
 from orchestrator.retry import with_retries
@@ -45,12 +48,13 @@ class _Refusal(Exception):
 
 @dataclass(slots=True)
 class _Call:
-    """One call of a model, and what policies left of its messages."""
+    """One call of a model, what policies left of its messages, and whether an attempt at it was made."""
 
     provider: Provider
     role: Role
     depth: int
     messages: list[Message]
+    sent: bool = False
 
 
 class Gate:
@@ -64,6 +68,8 @@ class Gate:
         recorder: Is told of every sub-call and refusal.
         policies: Asked about every attempt and every reply.
         depth: The root's; its sub-calls are one deeper.
+        slots: Calls in flight of the whole recursion tree; by default this run's own.
+        prices: The caller's own prices, by the providers' names.
     """
 
     def __init__(
@@ -76,6 +82,8 @@ class Gate:
         recorder: Recorder,
         policies: PolicyChain | None = None,
         depth: int = 0,
+        slots: asyncio.Semaphore | None = None,
+        prices: Mapping[str, Price] | None = None,
     ) -> None:
         self._root = root
         self._sub = sub
@@ -84,12 +92,53 @@ class Gate:
         self._recorder = recorder
         self._policies = policies or PolicyChain()
         self._depth = depth
-        self._slots = asyncio.Semaphore(limits.max_concurrency)
+        self._prices = prices
+        self._slots = slots or asyncio.Semaphore(limits.max_concurrency)
 
     @property
     def allows_sub_calls(self) -> bool:
         """Whether a cell's sub-calls can be answered at all."""
-        return self._sub is not None and self._limits.max_depth >= 1
+        return self._sub is not None and self._depth < self._limits.max_depth
+
+    @property
+    def allows_children(self) -> bool:
+        """Whether a cell may start a child run: it and a sub-call of its own must fit."""
+        return self.allows_sub_calls and self._depth + 1 < self._limits.max_depth
+
+    def refuses_child(self, question: str) -> SubCallFailure | None:
+        """Why a child run may not start; None where it may."""
+        if not self.allows_children:
+            most = self._limits.max_depth
+            return SubCallFailure(
+                "LimitExceeded", f"max_depth is {most}: no child run starts at depth {self._depth + 1}"
+            )
+        size = len(question.encode("utf-8", "replace"))
+        if size > self._limits.max_prompt_bytes:
+            return SubCallFailure(
+                "PromptTooLarge", f"{size:,} bytes; at most {self._limits.max_prompt_bytes:,} are allowed"
+            )
+        return None
+
+    def count_refusal(self) -> None:
+        """Count something that was refused."""
+        self._ledger.refuse()
+
+    def budget(self) -> dict[str, Any]:
+        """What is left, as a cell's `budget()` returns it: for the model's eyes alone. None is unlimited."""
+        left = self._ledger.left()
+        turns = self._limits.max_turns - len(self._recorder.turns)
+        return {
+            "sub_calls": left["sub_calls"] if self.allows_sub_calls else 0,
+            "tokens": left["tokens"],
+            "cost_usd": left["cost_usd"],
+            "seconds": left["wall_s"],
+            "turns": turns if math.isfinite(turns) else None,
+            "depth": self._limits.max_depth - self._depth,
+        }
+
+    def left(self) -> dict[str, Any]:
+        """What is left of the budget, for a record."""
+        return self._ledger.left()
 
     async def ask_root(self, messages: list[Message]) -> ModelReply:
         """One root turn, retries included.
@@ -111,7 +160,7 @@ class Gate:
         """Answer one sub-call of a cell. Raises nothing but cancellation: the cell gets every failure as a value."""
         started = time.monotonic()
         call = SubCall(model=self._sub.name if self._sub else "", prompt=prompt, data=data, depth=self._depth + 1)
-        record = self._recorder.sub_call
+        record, asked = self._recorder.sub_call, None
         try:
             asked = self._sub_call(prompt, data)
             reply = await self._ask(asked)
@@ -121,7 +170,7 @@ class Gate:
             return reply.text
         except (_Refusal, LimitExceeded, PolicyRefused) as refusal:
             self._ledger.refuse()
-            if call.usage is None:
+            if asked is None or not asked.sent:
                 record = self._recorder.refused
             return _failed(call, refusal.kind if isinstance(refusal, _Refusal) else type(refusal).__name__, refusal)
         except ProviderError as error:
@@ -129,7 +178,8 @@ class Gate:
             return SubCallFailure("ProviderError", _for_the_cell(error))
         except asyncio.CancelledError:
             call.failed("Cancelled", "the run did not wait for its answer")
-            call.shorten()
+            if asked is None or not asked.sent:
+                call.shorten()
             raise
         finally:
             call.wall_s = time.monotonic() - started
@@ -156,9 +206,11 @@ class Gate:
             return await with_retries(lambda: self._attempt(call, deadline), deadline=deadline)
 
     async def _attempt(self, call: _Call, deadline: Deadline) -> ModelReply:
-        """Policies come first: what they refuse costs nothing. What is sent is counted in the same step, so that calls
-        at the same time can't all be told that there is room.
+        """Policies come before the permit: what they refuse costs nothing. They may take long, so they are not asked
+        where no call is left. What is sent is counted in the same step, so that calls at the same time can't all be
+        told that there is room.
         """
+        self._ledger.check(sub_call=call.role == "sub")
         call.messages[:] = self._policies.request(
             call.messages,
             role=call.role,
@@ -167,13 +219,28 @@ class Gate:
             sent_bytes=self._ledger.tree_sent_bytes,
         )
         messages = tuple(call.messages)
-        tokens = upper_bound_tokens(messages) + call.provider.max_output_tokens
         with self._ledger.sends(sum(message.size_bytes for message in messages)):
-            permit = await self._ledger.reserve(tokens=tokens, sub_call=call.role == "sub", until=deadline)
+            permit = await self._reserve(call, messages, deadline)
+        call.sent = True
         request = ModelRequest(
             messages=messages, timeout_s=deadline.remaining_s, max_reply_bytes=self._limits.max_reply_bytes
         )
-        return await _complete(call.provider, request, permit)
+        try:
+            return await _complete(call.provider, request, permit)
+        finally:
+            if permit.overbill is not None:
+                self._recorder.overbilled(call.provider.name, permit.overbill)
+
+    async def _reserve(self, call: _Call, messages: Sequence[Message], deadline: Deadline) -> Permit:
+        input_tokens, output_tokens = upper_bound_tokens(messages), max(0, call.provider.max_output_tokens)
+        price = price_of(call.provider.name, self._prices)
+        return await self._ledger.reserve(
+            tokens=input_tokens + output_tokens,
+            most_usd=price.most_usd(input_tokens=input_tokens, output_tokens=output_tokens) if price else None,
+            price=price,
+            sub_call=call.role == "sub",
+            until=deadline,
+        )
 
     def _received(self, call: _Call, reply: ModelReply) -> ModelReply:
         """A reply as the policies leave it; it has been paid for."""
@@ -217,9 +284,21 @@ async def _call(provider: Provider, request: ModelRequest) -> ModelReply:
     except Exception as error:
         what = "no reply in time" if limit.expired() else f"complete() raised {type(error).__name__}"
         raise ProviderError(f"{provider.name}: {what}", provider=provider.name) from error
-    if not isinstance(reply, ModelReply) or not isinstance(reply.text, str):
+    if not _is_sound(reply):
         raise ProviderError(f"{provider.name}: complete() returned no ModelReply", provider=provider.name)
     return reply
+
+
+def _is_sound(reply: object) -> bool:
+    match reply:
+        case ModelReply(
+            text=str(),
+            usage=TokenUsage(
+                input_tokens=int(), output_tokens=int(), cached_input_tokens=int(), cache_write_tokens=int()
+            ),
+        ):
+            return True
+    return False
 
 
 def _for_the_cell(error: ProviderError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import stat
@@ -38,6 +39,18 @@ class KeptTrace:
 
     path: Path
     age_days: float
+
+    def in_use(self) -> bool:
+        """Whether the run that writes it still lasts."""
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(descriptor)
+        return False
 
     def remove(self) -> str:
         """Remove it; says why it could not, or "" where it is gone."""

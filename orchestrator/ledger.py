@@ -3,6 +3,9 @@
 Each run has a `Ledger`; a child run's ledger has the parent's as its own parent. A reservation must fit every ledger
 from the run up to the root, and charges them all. All of it runs on one event loop, so a check and its reservation
 are one step: no number of concurrent calls can overshoot.
+
+The one thing that can is a provider that bills more than the reservation, which was the most a call could need. What it
+bills is charged, and nothing further is reserved in the whole tree: with such a provider no limit can be kept.
 """
 
 from __future__ import annotations
@@ -11,10 +14,19 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Iterator
+from decimal import Decimal
+from typing import Final
 
 from orchestrator.errors import LimitExceeded
-from orchestrator.limits import Deadline, Limits, Usage
+from orchestrator.limits import UNLIMITED, Deadline, Limits, Usage
+from orchestrator.permit import Permit
 from orchestrator.providers.base import TokenUsage
+from orchestrator.providers.prices import Price, dollars
+
+OVERBILLED: Final = "overbilled"
+"""Stands in `LimitExceeded.limit` where the run is over because a provider billed more than was reserved."""
+
+_NOTHING: Final = Decimal(0)
 
 
 class Ledger:
@@ -36,10 +48,15 @@ class Ledger:
         self.refusals = 0
         self.input_tokens = 0
         self.cached_input_tokens = 0
+        self.cache_write_tokens = 0
         self.output_tokens = 0
         self.estimated_tokens = 0
         self.reserved_tokens = 0
+        self.spent_usd = _NOTHING
+        self.reserved_usd = _NOTHING
+        self.unpriced_calls = 0
         self.sent_bytes = 0
+        self._overbilled = False
 
     def _lineage(self) -> Iterator[Ledger]:
         ledger: Ledger | None = self
@@ -47,43 +64,65 @@ class Ledger:
             yield ledger
             ledger = ledger._parent
 
-    async def reserve(self, *, tokens: int, sub_call: bool, until: Deadline | None = None) -> Permit:
+    async def reserve(
+        self,
+        *,
+        tokens: int,
+        sub_call: bool,
+        until: Deadline | None = None,
+        most_usd: Decimal | None = None,
+        price: Price | None = None,
+    ) -> Permit:
         """Reserve one provider call, here and in every ancestor.
 
-        Waits while the tokens do not fit only because of calls that have not settled yet: what they will not use
-        comes back.
+        Waits while the tokens or the money do not fit only because of calls that have not settled yet: what they will
+        not use comes back.
 
         Args:
             tokens: Upper bound of its input and output tokens.
             sub_call: Whether it is a sub-call (counted against ``max_sub_calls``) or a root call.
             until: How long to wait; by default, and at most, until the run's deadline.
+            most_usd: Upper bound of its cost; None where the model's price is not known.
+            price: What the call is charged by.
 
         Raises:
             LimitExceeded: It does not fit, or the time is over.
         """
         until = until or self.deadline
         while True:
-            self._check(tokens, sub_call)
-            if all(ledger._fits(tokens) for ledger in self._lineage()):
+            self.check(tokens, most_usd=most_usd, sub_call=sub_call)
+            held = next(filter(None, (ledger._held(tokens, most_usd) for ledger in self._lineage())), None)
+            if held is None:
                 break
             if until.expired:
-                raise LimitExceeded(f"calls in flight hold the {tokens:,} tokens it may need", limit="max_tokens")
+                what = f"{tokens:,} tokens" if held == "max_tokens" else f"{dollars(most_usd or _NOTHING)}"
+                raise LimitExceeded(f"calls in flight hold the {what} it may need", limit=held)
             self._news.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(until.remaining_s, self.deadline.remaining_s)):
                     await self._news.wait()
         for ledger in self._lineage():
             ledger.reserved_tokens += tokens
-            ledger.sub_calls += sub_call
-            ledger.root_calls += not sub_call
-        return Permit(self, tokens)
+            ledger.reserved_usd += most_usd or _NOTHING
+            below = sub_call or ledger is not self  # to a run above, a child's root is a sub-model
+            ledger.sub_calls += below
+            ledger.root_calls += not below
+        return Permit(self, tokens, most_usd, price)
 
-    def _check(self, tokens: int, sub_call: bool) -> None:
+    def check(self, tokens: int = 0, *, sub_call: bool, most_usd: Decimal | None = _NOTHING) -> None:
+        """Whether such a call can be made now or when those in flight have settled; arguments as for `reserve`.
+
+        Raises:
+            LimitExceeded: It can't.
+        """
         for ledger in self._lineage():
             limits = ledger._limits
+            if ledger._overbilled:
+                raise LimitExceeded("a provider billed more than was reserved: the run is over", limit=OVERBILLED)
             if ledger.deadline.expired:
                 raise LimitExceeded(f"the run's {limits.max_wall_s:,g} s are over", limit="max_wall_s")
-            if sub_call and ledger.sub_calls >= limits.max_sub_calls:
+            below = sub_call or ledger is not self
+            if below and ledger.sub_calls >= limits.max_sub_calls:
                 used = f"{ledger.sub_calls:,} of {limits.max_sub_calls:,.0f}"
                 raise LimitExceeded(f"{used} sub-calls used", limit="max_sub_calls")
             left = limits.max_tokens - ledger.spent_tokens
@@ -93,23 +132,71 @@ class Ledger:
                     f"{max(0, left):,.0f} of {limits.max_tokens:,.0f} are left",
                     limit="max_tokens",
                 )
+            ledger._check_money(most_usd)
 
-    def _fits(self, tokens: int) -> bool:
-        return self.spent_tokens + self.reserved_tokens + tokens <= self._limits.max_tokens
+    def _check_money(self, most_usd: Decimal | None) -> None:
+        most = self._max_usd
+        if most is None:
+            return
+        if most_usd is None:
+            raise LimitExceeded("the run has a limit in money and the model no price", limit="max_cost_usd")
+        if most_usd > most - self.spent_usd:
+            left = max(_NOTHING, most - self.spent_usd)
+            raise LimitExceeded(
+                f"the call may cost {dollars(most_usd)} (a token a byte, and the longest reply), "
+                f"{dollars(left)} of {dollars(most)} are left",
+                limit="max_cost_usd",
+            )
+
+    @property
+    def _max_usd(self) -> Decimal | None:
+        """The run's limit in money; None where it has none."""
+        most = self._limits.max_cost_usd
+        return None if most == UNLIMITED else Decimal(most)
+
+    def _held(self, tokens: int, most_usd: Decimal | None) -> str | None:
+        """The limit that calls in flight leave no room in, or None."""
+        if self.spent_tokens + self.reserved_tokens + tokens > self._limits.max_tokens:
+            return "max_tokens"
+        most = self._max_usd
+        if most is not None and self.spent_usd + self.reserved_usd + (most_usd or _NOTHING) > most:
+            return "max_cost_usd"
+        return None
 
     @property
     def spent_tokens(self) -> int:
         """Input and output tokens of all settled calls."""
         return self.input_tokens + self.output_tokens
 
-    def _charge(self, reserved: int, usage: TokenUsage) -> None:
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What all settled calls cost; None where one was billed to a model without a price."""
+        return None if self.unpriced_calls else self.spent_usd
+
+    def charge(self, permit: Permit, usage: TokenUsage, cost_usd: Decimal | None) -> None:
+        """Charge what a permit was used for, here and in every ancestor; for `Permit` alone."""
         for ledger in self._lineage():
-            ledger.reserved_tokens -= reserved
+            ledger.reserved_tokens -= permit.reserved_tokens
+            ledger.reserved_usd -= permit.reserved_usd or _NOTHING
             ledger.input_tokens += usage.input_tokens
             ledger.cached_input_tokens += usage.cached_input_tokens
+            ledger.cache_write_tokens += usage.cache_write_tokens
             ledger.output_tokens += usage.output_tokens
+            ledger.spent_usd += cost_usd or _NOTHING
+            ledger.unpriced_calls += cost_usd is None
             if usage.estimated:
                 ledger.estimated_tokens += usage.input_tokens + usage.output_tokens
+        self._news.set()
+
+    @property
+    def overbilled(self) -> bool:
+        """Whether a provider billed more than was reserved, anywhere in the tree: the run is to end."""
+        return any(ledger._overbilled for ledger in self._lineage())
+
+    def end_for_overbilling(self) -> None:
+        """Reserve nothing any more, in the whole tree."""
+        for ledger in self._lineage():
+            ledger._overbilled = True
         self._news.set()
 
     @property
@@ -150,10 +237,21 @@ class Ledger:
             min(ledger._limits.max_tokens - ledger.spent_tokens - ledger.reserved_tokens for ledger in self._lineage()),
         )
 
+    @property
+    def usd_left(self) -> Decimal | None:
+        """US dollars that every ledger up to the root still allows, likewise; None where no limit is in money."""
+        left = [
+            most - ledger.spent_usd - ledger.reserved_usd
+            for ledger in self._lineage()
+            if (most := ledger._max_usd) is not None
+        ]
+        return max(_NOTHING, min(left)) if left else None
+
     def left(self) -> dict[str, float | None]:
         """What is left of the budget, for a record; None is unlimited."""
         found = {"sub_calls": self.sub_calls_left, "tokens": self.tokens_left, "wall_s": self.deadline.remaining_s}
-        return {name: round(amount, 3) if math.isfinite(amount) else None for name, amount in found.items()}
+        rounded = {name: round(amount, 3) if math.isfinite(amount) else None for name, amount in found.items()}
+        return rounded | {"cost_usd": None if self.usd_left is None else float(self.usd_left)}
 
     def usage(self, *, turns: int, wall_s: float) -> Usage:
         """What has been spent so far."""
@@ -163,42 +261,10 @@ class Ledger:
             sub_calls=self.sub_calls,
             input_tokens=self.input_tokens,
             cached_input_tokens=self.cached_input_tokens,
+            cache_write_tokens=self.cache_write_tokens,
             output_tokens=self.output_tokens,
             estimated_tokens=self.estimated_tokens,
+            cost_usd=self.cost_usd,
             wall_s=wall_s,
             refusals=self.refusals,
         )
-
-
-class Permit:
-    """The right to one provider call. Settled exactly once, whatever happens; the call itself is never given back."""
-
-    def __init__(self, ledger: Ledger, reserved_tokens: int) -> None:
-        self._ledger = ledger
-        self._reserved_tokens = reserved_tokens
-        self.settled = False
-
-    def settle(self, usage: TokenUsage) -> None:
-        """Charge what the provider counted, also where that is more than was reserved."""
-        self._settle(
-            TokenUsage(
-                input_tokens=max(0, usage.input_tokens),
-                cached_input_tokens=max(0, min(usage.cached_input_tokens, usage.input_tokens)),
-                output_tokens=max(0, usage.output_tokens),
-                estimated=usage.estimated,
-            )
-        )
-
-    def settle_refused(self) -> None:
-        """The server answered with an error status, or was never reached: no tokens were billed."""
-        self._settle(TokenUsage(input_tokens=0, output_tokens=0))
-
-    def settle_unknown(self) -> None:
-        """The call broke off and nobody knows what was billed: the reservation is charged."""
-        self._settle(TokenUsage(input_tokens=self._reserved_tokens, output_tokens=0, estimated=True))
-
-    def _settle(self, usage: TokenUsage) -> None:
-        if self.settled:
-            raise RuntimeError("a permit is settled once")
-        self.settled = True
-        self._ledger._charge(self._reserved_tokens, usage)

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrator import prompts
-from orchestrator.errors import LimitExceeded, PolicyRefused, ProviderError, VariableError
+from orchestrator.answers import STARTED_ANEW, Answer, Answers
+from orchestrator.errors import LimitExceeded, PolicyRefused, ProviderError
 from orchestrator.gate import Gate
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import OVERBILLED, Ledger
 from orchestrator.limits import Limits
-from orchestrator.parsing import FinalText, FinalVar, ParsedReply, missing_reason, parse_reply
+from orchestrator.parsing import ParsedReply, missing_reason, parse_reply
 from orchestrator.providers.base import Message, ModelReply
 from orchestrator.recorder import Recorder
 from orchestrator.rendering import CellView, plain_output, render_observation
 from orchestrator.repl import Repl
 from orchestrator.result import Cell, StopReason, Turn
+from orchestrator.schema import OutputSchema
 from orchestrator.typed import Vocabulary, render_typed, typed_report
 from sandbox.cell import CellResult
 
@@ -25,15 +27,21 @@ MAX_CELLS_PER_TURN: Final = 16
 MAX_SILENT_TURNS: Final = 3
 """Replies in a row with neither code nor answer after which the run ends as `no_progress`."""
 
-_STARTED_ANEW: Final = "It was started anew: `context` is there again, all other variables and imports are gone."
+_LIMIT_REASONS: Final = {
+    "max_wall_s": StopReason.TIME_LIMIT,
+    "max_cost_usd": StopReason.COST_LIMIT,
+    "max_sub_calls": StopReason.CALL_LIMIT,
+    OVERBILLED: StopReason.OVERBILLED,
+}
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How the loop ended; `answer` is partial where the reason is a limit."""
+    """How the loop ended; `answer` is partial where the reason is a limit. For `stop_detail` see `RunResult`."""
 
-    answer: str | None
+    answer: Answer | None
     stop_reason: StopReason
+    stop_detail: str | None = None
 
 
 @dataclass(slots=True)
@@ -44,6 +52,11 @@ class CellsRun:
     ok: bool = True
     answer: str | None = None
     time_is_over: bool = False
+
+    @property
+    def ran_any(self) -> bool:
+        """Whether the reply had any."""
+        return bool(self.views)
 
 
 class Loop:
@@ -59,6 +72,7 @@ class Loop:
         question: The user's question.
         context_info: What the root is told of the context.
         quarantine: What the root may be told in ``observe="typed"``; None shows it the cells' output.
+        schema: What the answer must fit, or None.
     """
 
     def __init__(
@@ -73,6 +87,7 @@ class Loop:
         question: str,
         context_info: str,
         quarantine: Vocabulary | None = None,
+        schema: OutputSchema | None = None,
     ) -> None:
         self._gate = gate
         self._repl = repl
@@ -81,10 +96,26 @@ class Loop:
         self._recorder = recorder
         self._quarantine = quarantine
         shown_chars = None if quarantine is not None else limits.max_output_chars
-        first = prompts.first_message(question, context_info, self._budget(), shown_chars)
+        form = schema.text if schema is not None else None
+        first = prompts.first_message(question, context_info, self._budget(), shown_chars, form)
         self._messages = [Message(role="system", content=system_prompt), Message(role="user", content=first)]
-        self.partial: str | None = None
+        self._answers = Answers(
+            repl=repl,
+            recorder=recorder,
+            most_bytes=limits.max_reply_bytes,
+            schema=schema,
+            typed=quarantine is not None,
+        )
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation so far."""
+        return tuple(self._messages)
+
+    @property
+    def partial(self) -> Answer | None:
         """The best answer so far that was not accepted: what a run that hits a limit returns."""
+        return self._answers.partial
 
     async def run(self) -> Outcome:
         """Run to the end.
@@ -98,11 +129,13 @@ class Loop:
                 reply, turn = await self._ask_root()
             except LimitExceeded as limit:
                 return self._stopped_by(limit)
-            except PolicyRefused:
-                return Outcome(None, StopReason.POLICY_REFUSED)
+            except PolicyRefused as refusal:
+                return Outcome(None, StopReason.POLICY_REFUSED, str(refusal))
             parsed = parse_reply(reply.text)
             ran = await self._run_cells(turn, parsed)
-            answer, remark = await self._answer(parsed, ran)
+            answer, remark = await self._answers.of_turn(parsed, ran)
+            if self._ledger.overbilled:
+                return Outcome(self.partial if answer is None else answer, StopReason.OVERBILLED)
             if answer is not None:
                 return Outcome(answer, StopReason.ANSWERED)
             if ran.time_is_over:
@@ -111,7 +144,24 @@ class Loop:
             if silent_turns == MAX_SILENT_TURNS:
                 return Outcome(self.partial, StopReason.NO_PROGRESS)
             self._tell_root(ran, remark or _remark(reply, parsed, ran))
-        return Outcome(self.partial, StopReason.TURN_LIMIT)
+        return await self._ask_for_the_best()
+
+    async def _ask_for_the_best(self) -> Outcome:
+        """One reply more, which is no turn: its code is not run. What can't be had any more leaves what there is."""
+        started = time.monotonic()
+        try:
+            reply = await self._gate.ask_root(self._messages)
+        except PolicyRefused as refusal:
+            return Outcome(None, StopReason.POLICY_REFUSED, str(refusal))
+        except (LimitExceeded, ProviderError) as error:
+            self._recorder.last_chance(None, time.monotonic() - started, failure=type(error).__name__)
+            return Outcome(self.partial, self._last_reason())
+        self._recorder.last_chance(reply, time.monotonic() - started)
+        best = await self._answers.best_effort(parse_reply(reply.text))
+        return Outcome(best or self.partial, self._last_reason())
+
+    def _last_reason(self) -> StopReason:
+        return StopReason.OVERBILLED if self._ledger.overbilled else StopReason.TURN_LIMIT
 
     async def _ask_root(self) -> tuple[ModelReply, Turn]:
         started = time.monotonic()
@@ -119,14 +169,13 @@ class Loop:
             reply = await self._gate.ask_root(self._messages)
         except ProviderError as error:
             if self._ledger.deadline.expired:  # its time-out was the run's
-                raise LimitExceeded(str(error), limit="max_wall_s") from error
+                raise LimitExceeded("the root's reply was not there yet", limit="max_wall_s") from error
             raise
         self._messages.append(Message(role="assistant", content=reply.text))
         return reply, self._recorder.turn(reply, time.monotonic() - started)
 
     def _stopped_by(self, limit: LimitExceeded) -> Outcome:
-        over = StopReason.TIME_LIMIT if limit.limit == "max_wall_s" else StopReason.TOKEN_LIMIT
-        return Outcome(self.partial, over)
+        return Outcome(self.partial, _LIMIT_REASONS.get(limit.limit, StopReason.TOKEN_LIMIT), str(limit))
 
     async def _run_cells(self, turn: Turn, parsed: ParsedReply) -> CellsRun:
         """Run the cells in order. The first that fails or answers is the last: the others were written before it."""
@@ -152,35 +201,8 @@ class Loop:
                 break
         return ran
 
-    async def _answer(self, parsed: ParsedReply, ran: CellsRun) -> tuple[str | None, str | None]:
-        """The answer of a turn, or None and what to say about the one it tried to give."""
-        if ran.answer is not None:
-            return ran.answer, None
-        match parsed.final:
-            case FinalText(text=text) if not ran.views:
-                return text, None
-            case FinalText(text=text):
-                self.partial = text
-                return None, prompts.ask_again()
-            case FinalVar(name=name) if ran.ok:
-                return await self._variable(name)
-            case FinalVar():
-                return None, prompts.ask_again()
-        return None, None
-
-    async def _variable(self, name: str) -> tuple[str | None, str | None]:
-        try:
-            return await self._repl.answer_text(name), None
-        except VariableError as error:  # its text has words of the box, which the root sees inside of a frame only
-            why = "no variable has that name" if error.undefined else "its value can't be taken as text, or is too long"
-            remark = f"FINAL_VAR({name}) gives no answer: {why}."
-        if self._repl.alive:
-            return None, remark
-        await self._repl.restart()
-        return None, f"{remark} {_STARTED_ANEW}"
-
     def _tell_root(self, ran: CellsRun, remark: str | None) -> None:
-        parts = [part for part in (self._observation(ran), remark, self._budget()) if part]
+        parts = [part for part in (self._observation(ran), remark, self._what_is_left()) if part]
         self._messages.append(Message(role="user", content="\n\n".join(parts)))
 
     def _observation(self, ran: CellsRun) -> str | None:
@@ -191,12 +213,18 @@ class Loop:
             return render_typed(ran.views, self._quarantine)
         return render_observation(ran.views, self._limits.max_output_chars)
 
+    def _what_is_left(self) -> str:
+        if len(self._recorder.turns) < self._limits.max_turns:
+            return self._budget()
+        return prompts.last_chance("full" if self._quarantine is None else "typed")
+
     def _budget(self) -> str:
         return prompts.budget_line(
             turns=self._limits.max_turns - len(self._recorder.turns),
             seconds=self._ledger.deadline.remaining_s,
             tokens=self._ledger.tokens_left,
             sub_calls=self._ledger.sub_calls_left if self._gate.allows_sub_calls else None,
+            usd=self._ledger.usd_left,
         )
 
 
@@ -221,7 +249,7 @@ def _notes(result: CellResult, limits: Limits) -> tuple[str, ...]:
         used = {"wall": f"{limits.cell_wall_s:,g} s", "cpu": f"{limits.cell_cpu_s:,g} CPU seconds"}
         notes.append(f"the cell was stopped after {used.get(result.clock, 'the time of the run')}")
     if result.lost_because:
-        notes.append(f"the REPL was lost ({result.lost_because}). {_STARTED_ANEW}")
+        notes.append(f"the REPL was lost ({result.lost_because}). {STARTED_ANEW}")
     if result.late_chars:
         notes.append(f"{result.late_chars:,} characters that threads of earlier cells wrote late were dropped")
     return tuple(notes)

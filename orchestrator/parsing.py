@@ -16,6 +16,30 @@ The rules, and why they are so:
   answers. A lone ``</think>`` line outside fences drops what precedes it (the opening tag was in the template).
 * CRLF is read as LF.
 
+How models misuse the two, and what comes of it. "Asked" costs a turn and names what is wrong; no answer is guessed.
+
+=====================================  ================================================================================
+the reply                              what comes of it
+=====================================  ================================================================================
+``FINAL(I will first look at ...)``    a plan: asked once a run (`reads_like_a_plan`); sent again, it is the answer
+``FINAL_VAR("the text")``              no name: asked, and told that the answer itself goes into ``FINAL(...)``
+``FINAL_VAR([1, 2])``, ``(42)``        likewise; quotes around a name are taken off
+``FINAL_VAR(a.b)``, ``(f(x))``         likewise: nothing outside of code is computed
+``FINAL(f"... {x}")``                  not filled in outside of code: asked
+FINAL in a fence that is not run       asked: it may be a quotation
+FINAL in a ``repl`` block              code: a call, which counts if the cell ends without an error
+``FINAL(f(x), (y))``                   nested parentheses are the answer's; it ends with the one that closes
+``FINAL(a :) b)``, ``FINAL(1) one)``   a parenthesis ends the answer only at the end of a line
+``FINAL("a ) b")``                     one pair of quotes around the whole is taken off, with its escapes
+FINAL over several lines               an answer may have many lines
+``FINAL(...`` that never closes        asked
+``I will call FINAL(x) later``         prose: asked, FINAL begins its own line
+``FINAL(x)``, then ``FINAL_VAR(y)``    the last well-formed one counts
+``FINAL(x)`` beside code               the code runs, then asked: the output was not seen when it was written
+``FINAL_VAR(x)`` beside code           stands if the code ran without an error and x exists then
+``FINAL()``, ``FINAL("")``             empty: asked
+=====================================  ================================================================================
+
 Everything here takes time linear in the reply's length, whatever the reply holds.
 """
 
@@ -39,6 +63,13 @@ _ESCAPED = {"n": "\n", "t": "\t", "\\": "\\", '"': '"', "'": "'"}
 # Each malformed FINAL may make the scanner read on to the end of the text; this keeps the whole linear.
 _MAX_MALFORMED = 16
 _SHOWN_CHARS = 40
+_NO_NAME = "for the answer itself write FINAL(your answer)"
+_PLAN = re.compile(
+    r"\W*(?:(?:first|next|now|then|ok|okay|so|sure|plan|my plan|the plan|step 1)\b\W*)*"
+    r"(?:(?:i|we)(?: (?:will|shall|need to|should|must|have to|plan to|am going to|are going to|want to)|['\u2019]ll)\b"
+    r"|(?:let me|let us|let['\u2019]s)\b|(?:plan|my plan|the plan|step 1)\b\W*(?:is to\b|:))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +138,14 @@ def missing_reason(parsed: ParsedReply) -> str:
     return parsed.hints[0] if parsed.hints else "there is neither a code block nor an answer"
 
 
+def reads_like_a_plan(answer: str) -> bool:
+    """Whether a text says what somebody will do, as no answer begins: "I will first look at ...", "Let me ...".
+
+    A guess from its first words. It is worth a question back, not a refusal.
+    """
+    return _PLAN.match(answer[:200]) is not None
+
+
 def _hints(visible: str, blocks: Blocks) -> list[str]:
     """What stands in place of code or an answer; the most telling first."""
     hints = []
@@ -160,7 +199,7 @@ def _read_variable(part: str, start: int) -> tuple[FinalVar | str, int]:
         return "FINAL_VAR has no closing parenthesis", start
     name = part[start:end].strip().strip("\"'`").strip()
     if not name.isidentifier() or keyword.iskeyword(name):
-        return f"FINAL_VAR needs the name of a variable, got {_shorten(name)!r}", start
+        return f"FINAL_VAR needs the name of a variable, got {_shorten(name)!r}; {_NO_NAME}", start
     if not _LINE_END.match(part, end + 1):
         return "text follows FINAL_VAR(...) on its line; write it alone on a line", start
     return FinalVar(name), end + 1

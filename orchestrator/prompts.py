@@ -8,9 +8,11 @@ messages, so a provider can cache the prompt.
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Final, Literal, get_args
 
 from orchestrator.errors import ConfigError
+from orchestrator.providers.prices import dollars
 
 PromptMode = Literal["standard", "conservative", "no_subcalls"]
 """``conservative`` is for models that ask too many sub-questions; ``no_subcalls`` has no sub-model at all."""
@@ -60,8 +62,19 @@ long as `prompts`. Prefer it to a loop. Sub-questions also work from threads, no
 summaries, judgements. Keep one sub-question below about 100,000 characters; cut larger text into chunks.
 - A failed sub-question raises `LimitExceeded` (the budget is spent: answer with what you have), `PromptTooLarge`, \
 `PolicyRefused`, `ProviderError`, all of them `SubCallError`; a batch raises `BatchError`, whose `results` holds an \
-answer or an exception for each prompt. What is left of the budget is said after each turn.
+answer or an exception for each prompt. What is left of the budget is said after each turn; in code \
+`budget()` returns it as a dict, where None is unlimited.
 """
+
+CHILD_RUNS: Final = """
+Child runs
+- `rlm_query(question, context)` starts another one like you, with a REPL of its own in which `context` is what you \
+pass (a str, a list of str or a dict), and returns its answer as a str. Use it for a part of the work that needs code \
+and several steps; for plain reading `llm_query` is cheaper. It knows nothing but its question and context.
+- `rlm_query_batched(questions, contexts)` starts several at once. They share your budget. One that ends without an \
+answer raises `ChildRunFailed`, a `SubCallError`.
+"""
+"""Follows a mode's prompt where a cell may start child runs."""
 
 _SUBCALLS_TYPED: Final = """\
 - Turn answers into labels or numbers by code, for example `label = answer if answer in LABELS else "other"`. They can \
@@ -113,8 +126,8 @@ RLM_TYPED_PROMPT: Final = _OPENING + _SHOWN_TYPED + _SUBCALLS + _SUBCALLS_TYPED 
 """``observe="typed"`` in mode ``standard``: the root sees checked values only."""
 
 DATA_IMAGE: Final = """
-numpy and pandas are installed beside Python's standard library. A long table is shown, and given by FINAL_VAR, \
-without its middle: use df.to_csv() where all of it counts.
+numpy and pandas are installed beside Python's standard library. A long table is shown without its middle; as an \
+answer, FINAL_VAR(df) or FINAL(df), it is given whole, as CSV.
 """
 """Follows a mode's prompt where the box has the image ``data``."""
 
@@ -140,7 +153,19 @@ def prompt_for(mode: PromptMode, observe: Observe = "full") -> str:
     return _PROMPTS[mode, observe]
 
 
-def first_message(question: str, context_info: str, budget: str = "", max_output_chars: int | None = None) -> str:
+_FORM: Final = (
+    "The answer must be JSON that fits the JSON schema below. Build it as a dict or list and call FINAL(value) in a "
+    "cell, or name its variable in FINAL_VAR. It is checked, and you are told what does not fit."
+)
+
+
+def first_message(
+    question: str,
+    context_info: str,
+    budget: str = "",
+    max_output_chars: int | None = None,
+    schema: str | None = None,
+) -> str:
     """The conversation's first message: what the context is, what may be spent, and the question, which comes last.
 
     Args:
@@ -148,13 +173,22 @@ def first_message(question: str, context_info: str, budget: str = "", max_output
         context_info: What `orchestrator.context.format_context_info` says.
         budget: What `budget_line` says, or "".
         max_output_chars: Characters of output shown a turn, or None to leave it unsaid.
+        schema: JSON schema that the answer must fit, or None.
     """
     shown = f" You are shown up to {max_output_chars:,} characters of output a turn." if max_output_chars else ""
-    facts = [f"`context` is {context_info}.{shown}", budget, f"The question:\n{question}"]
+    form = f"{_FORM}\n{schema}" if schema else ""
+    facts = [f"`context` is {context_info}.{shown}", budget, form, f"The question:\n{question}"]
     return "\n\n".join(part for part in facts if part)
 
 
-def budget_line(*, turns: float, seconds: float, tokens: float | None = None, sub_calls: float | None = None) -> str:
+def budget_line(
+    *,
+    turns: float,
+    seconds: float,
+    tokens: float | None = None,
+    sub_calls: float | None = None,
+    usd: Decimal | None = None,
+) -> str:
     """What is left of the budget, one line. Shown with the first message and after each turn.
 
     Args:
@@ -162,6 +196,7 @@ def budget_line(*, turns: float, seconds: float, tokens: float | None = None, su
         seconds: Wall time left.
         tokens: Tokens left, or None to leave them unsaid.
         sub_calls: Sub-questions left, or None in a run that has none. A value of infinity leaves its part out.
+        usd: US dollars left, or None where no limit is in money.
     """
     parts = [(turns, "reply", "replies"), (sub_calls, "sub-question", "sub-questions"), (tokens, "token", "tokens")]
     said = [
@@ -169,6 +204,8 @@ def budget_line(*, turns: float, seconds: float, tokens: float | None = None, su
         for amount, one, many in parts
         if amount is not None and math.isfinite(amount)
     ]
+    if usd is not None:
+        said.append(dollars(usd))
     if math.isfinite(seconds):
         said.append(f"{seconds:,.0f} s")
     line = f"Left: {', '.join(said)}." if said else ""
@@ -188,6 +225,38 @@ def ask_again() -> str:
     return (
         "Your FINAL(...) was not taken, because it stood beside code whose output you had not seen. "
         "If it still holds, send it again without code."
+    )
+
+
+def doubt_plan() -> str:
+    """Said once a run, of an answer that reads like a plan: models put theirs into FINAL."""
+    return (
+        "Your FINAL(...) was not taken, because it reads like a plan, not like an answer. "
+        "If it is the answer, send it again as it is; else go on with code."
+    )
+
+
+def not_valid(faults: list[str], words: str = "") -> str:
+    """Said of an answer that does not fit the schema.
+
+    Args:
+        faults: In words of the host and of the schema.
+        words: The check's own, in a frame, or "".
+    """
+    told = "\n".join(["Your answer was not taken, because it does not fit the schema:", *faults])
+    return f"{told}\n{words}" if words else told
+
+
+def last_chance(observe: Observe) -> str:
+    """Said when no turns are left, behind the last output, in place of the budget."""
+    if observe == "typed":
+        return (
+            "You have no replies left, and no code is run any more. Name the variable that holds your best answer: "
+            "FINAL_VAR(name), at the start of a line. Nothing else counts."
+        )
+    return (
+        "You have no replies left, and no code is run any more. Give your best answer with what you have: "
+        "FINAL(your answer), or FINAL_VAR(name) of a variable that exists, at the start of a line."
     )
 
 

@@ -11,8 +11,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator.limits import Usage
+from orchestrator.permit import Overbill
 from orchestrator.providers.base import ModelReply
-from orchestrator.result import Cell, PolicyDecision, StopReason, SubCall, SubReply, TraceInfo, Turn
+from orchestrator.result import (
+    AnswerKind,
+    Cell,
+    PolicyDecision,
+    StopReason,
+    SubCall,
+    SubReply,
+    TraceInfo,
+    Turn,
+    json_values,
+)
 from orchestrator.trace import TraceEvent, TraceFile
 
 Listener = Callable[[TraceEvent], None]
@@ -22,14 +33,16 @@ MAX_REFUSALS_KEPT = 100
 MAX_DECISIONS_KEPT = 100
 
 _QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""")
+_OF_CHILDREN = {"run_start": "child_start", "run_end": "child_end"}
 _PLACES = {"on_request": "prompts", "on_reply": "replies", "on_answer": "answer"}
 
 
 class Recorder:
     """One run's memory of itself."""
 
-    def __init__(self, listeners: Sequence[Listener] = ()) -> None:
+    def __init__(self, listeners: Sequence[Listener] = (), *, run: int = 0, depth: int = 0) -> None:
         self._listeners = tuple(listeners)
+        self._child = {"run": run, "run_depth": depth} if run else {}
         self._started = time.monotonic()
         self._refused = 0
         self.turns: list[Turn] = []
@@ -42,6 +55,12 @@ class Recorder:
         self.decision_count = 0
         self.redactions: Counter[str] = Counter()
         self.violations: list[str] = []
+
+    def child(self, *, run: int, depth: int) -> Recorder:
+        """The memory of a child run: same listeners, whose events carry its number."""
+        child = Recorder(self._listeners, run=run, depth=depth)
+        child._started = self._started
+        return child
 
     @property
     def wall_s(self) -> float:
@@ -59,7 +78,9 @@ class Recorder:
         if self._over:
             return
         present = {name: text for name, text in texts.items() if text is not None}
-        event = TraceEvent(kind=kind, t_s=self.wall_s, facts=facts or {}, texts=present)
+        if self._child:
+            kind = _OF_CHILDREN.get(kind, kind)
+        event = TraceEvent(kind=kind, t_s=self.wall_s, facts=self._child | (facts or {}), texts=present)
         for listener in self._listeners:
             listener(event)
 
@@ -136,18 +157,43 @@ class Recorder:
         plain = _QUOTED.sub(lambda quoted: f"({len(quoted[0]) - 2} characters)", what)
         self.emit("violation", {"turn": len(self.turns), "kind_of_violation": plain}, what=what)
 
+    def overbilled(self, model: str, overbill: Overbill) -> None:
+        """A provider billed more than was reserved, which ends the run."""
+        self.emit("overbilled", {"turn": len(self.turns), "model": model} | json_values(overbill))
+
     def box_lost(self, turn: Turn, because: str) -> None:
         """The box is gone and a fresh one is taken. `because` is the host's own words."""
         self.emit("box_lost", {"turn": turn.number, "because": because})
 
+    def last_chance(self, reply: ModelReply | None, wall_s: float, *, failure: str | None = None) -> None:
+        """The root was asked for its best answer behind the last turn; `failure` is the error that came instead."""
+        facts = {"turn": len(self.turns), "wall_s": round(wall_s, 6), "failure": failure}
+        usage = dataclasses.asdict(reply.usage) if reply else None
+        self.emit("last_chance", facts | {"usage": usage}, response=reply.text if reply else None)
+
+    def invalid_answer(self, faults: list[str], words: str) -> None:
+        """An answer does not fit the schema; `faults` are the host's and the schema's words, `words` may quote it."""
+        self.emit("invalid_answer", {"turn": len(self.turns), "faults": faults}, words=words or None)
+
     def run_ends(
-        self, stop_reason: StopReason, usage: Usage, answer: str | None, *, failure: str | None = None
+        self,
+        stop_reason: StopReason,
+        usage: Usage,
+        answer: str | None,
+        *,
+        answer_kind: AnswerKind | None = None,
+        valid: bool | None = None,
+        failure: str | None = None,
+        stop_detail: str | None = None,
     ) -> None:
         """The run is over. `failure` is the type of the error that ended it, where one did."""
         facts = {
             "stop_reason": stop_reason.value,
+            "stop_detail": stop_detail,
+            "answer_kind": answer_kind,
+            "valid": valid,
             "failure": failure,
-            "usage": dataclasses.asdict(usage),
+            "usage": json_values(usage),
             "policy_decisions": self.decision_count,
             "redactions": dict(self.redactions),
         }

@@ -110,6 +110,12 @@ def render_observation(cells: Sequence[CellView], max_chars: int = 20_000) -> st
     return "\n".join(parts)
 
 
+def frame(name: str, text: str) -> str:
+    """One text that somebody else may have written, between marks that it can't foresee; `text` is short enough."""
+    output = Text(text=text)
+    return _frame(name, output, len(text), _boundary([output]))
+
+
 def plain_output(cell: CellResult, max_chars: int = 20_000) -> str:
     """What a cell showed, without frames: stdout, stderr and the last value, together cut to `max_chars`.
 

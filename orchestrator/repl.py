@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from orchestrator.boxes import Boxes, BoxTurns
 from orchestrator.errors import BoxError, ConfigError, ContextError, ProtocolViolation, VariableError
 from orchestrator.limits import Deadline, Limits
 from sandbox.cell import CellResult
+from sandbox.children import Children
 from sandbox.errors import BoxGone, ContextLoadError, SandboxError, SpecError, ValueUnavailable
 from sandbox.errors import ProtocolViolation as SandboxProtocolViolation
 from sandbox.host import Host, shared_host
 from sandbox.sandbox import Sandbox
 from sandbox.spec import CellLimits, KernelSettings, SandboxSpec
-from sandbox.store import StoredContext
+from sandbox.store import Store, StoredContext
 from sandbox.subcalls import QueryHandler
 from sandbox.threads import made_in_thread
 
 SUB_CALL_FUNCTIONS = ("llm_query", "llm_query_batched")
+CHILD_FUNCTIONS = ("rlm_query", "rlm_query_batched")
 REPORT_FUNCTIONS = ("report", "declare_labels")
 LIFETIME_MARGIN_S = 120
 """A box's expiry lies so far behind its run's deadline."""
@@ -36,6 +40,7 @@ class Repl:
         stored: StoredContext,
         limits: Limits,
         deadline: Deadline,
+        turns: BoxTurns,
         on_box: Callable[[dict[str, Any]], None],
     ) -> None:
         self._sandbox = sandbox
@@ -44,6 +49,7 @@ class Repl:
         self._stored = stored
         self._limits = limits
         self._deadline = deadline
+        self._turns = turns
 
     @classmethod
     async def open(
@@ -56,18 +62,24 @@ class Repl:
         handler: QueryHandler,
         functions: tuple[str, ...],
         progress: Callable[[str], None],
+        turns: BoxTurns | None = None,
+        children: Children | None = None,
+        budget: Callable[[], dict[str, Any]] = dict,
         on_box: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> Repl:
         """Start a box and bind `context`.
 
         Args:
-            context: A context in its normal form.
+            context: A context in its normal form, or one of the store that lives for as long.
             spec: The box.
             limits: The run's limits.
             deadline: The run's end.
             handler: Answers sub-calls.
             functions: What the namespace has beside FINAL and FINAL_VAR: `SUB_CALL_FUNCTIONS`, `REPORT_FUNCTIONS`.
             progress: Is called with a line of text when something takes long.
+            turns: When its cells may run; by default always.
+            children: Answers `rlm_query`.
+            budget: Asked for what `budget()` returns in a cell.
             on_box: Is called for each box, the first and every fresh one, with what its audit says: ``isolation``,
                 ``runtime``, ``image``, ``held`` and the names of the controls that were ``not_checked``.
 
@@ -80,19 +92,26 @@ class Repl:
             output_chars=limits.max_output_chars,
             prompt_bytes=limits.max_prompt_bytes,
             answer_bytes=limits.max_reply_bytes,
+            budget=budget,
         )
         with _our_errors():
             host = await shared_host(progress)
             image = await host.image_for(spec, progress)
-            stored = await made_in_thread(partial(host.store.put, context), host.store.forget)
+            stored = await _stored(host.store, context)
             try:
                 sandbox = await Sandbox.start(
-                    spec, engine=host.engine, store=host.store, image=image, settings=settings, handler=handler
+                    spec,
+                    engine=host.engine,
+                    store=host.store,
+                    image=image,
+                    settings=settings,
+                    handler=handler,
+                    children=children,
                 )
             except BaseException:
                 host.store.forget(stored)
                 raise
-            repl = cls(sandbox, host, stored, limits, deadline, on_box)
+            repl = cls(sandbox, host, stored, limits, deadline, turns or Boxes.one().turns(), on_box)
             try:
                 repl._tell()
                 await sandbox.load("context", stored)
@@ -109,6 +128,16 @@ class Repl:
         Raises:
             ProtocolViolation: The box misbehaved and has been killed.
         """
+        try:
+            async with asyncio.timeout(self._deadline.remaining_s) as waiting, self._turns.cell():
+                waiting.reschedule(None)
+                return await self._execute(code)
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            return CellResult(status="interrupted", clock="run")
+
+    async def _execute(self, code: str) -> CellResult:
         limits = CellLimits(
             wall_s=self._limits.cell_wall_s,
             cpu_s=self._limits.cell_cpu_s,
@@ -178,6 +207,13 @@ class Repl:
             self._host.store.forget(self._stored)
 
 
+async def _stored(store: Store, context: Any) -> StoredContext:
+    if isinstance(context, StoredContext):
+        store.keep(context)
+        return context
+    return await made_in_thread(partial(store.put, context), store.forget)
+
+
 @contextlib.contextmanager
 def _our_errors(variable: str = "") -> Iterator[None]:
     try:
@@ -187,7 +223,12 @@ def _our_errors(variable: str = "") -> Iterator[None]:
     except ContextLoadError as error:
         raise ContextError(str(error)) from error
     except ValueUnavailable as error:
-        raise VariableError(f"variable {variable!r}: {error}", name=variable, undefined=error.undefined) from error
+        raise VariableError(
+            f"variable {variable!r}: {error}",
+            name=variable,
+            undefined=error.undefined,
+            size_bytes=error.size_bytes,
+        ) from error
     except SandboxError as error:
         if variable and isinstance(error, BoxGone):
             raise VariableError(f"variable {variable!r}: {error}", name=variable) from error

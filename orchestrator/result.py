@@ -6,13 +6,18 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.limits import Usage
 from orchestrator.providers.base import ModelReply, TokenUsage
 
 MAX_SHORT_PROMPT_CHARS = 200
+
+AnswerKind = Literal["final", "best_effort", "partial"]
+"""``final``: the run accepted it. ``best_effort``: no turns were left, and the root was asked once more.
+``partial``: what there was when a limit or a failure ended the run, not accepted and perhaps wrong."""
 
 
 class StopReason(StrEnum):
@@ -21,8 +26,11 @@ class StopReason(StrEnum):
     ANSWERED = "answered"
     TURN_LIMIT = "turn_limit"
     TOKEN_LIMIT = "token_limit"  # noqa: S105 - no password
+    COST_LIMIT = "cost_limit"
+    CALL_LIMIT = "call_limit"
     TIME_LIMIT = "time_limit"
     NO_PROGRESS = "no_progress"
+    OVERBILLED = "overbilled"
     POLICY_REFUSED = "policy_refused"
     PROVIDER_ERROR = "provider_error"
     SANDBOX_ERROR = "sandbox_error"
@@ -45,6 +53,7 @@ class SubCall:
         usage: Tokens of the attempt that succeeded.
         wall_s: Seconds, waiting for a free slot and retries included.
         depth: 1 for a sub-call of the first root, one more for each level below.
+        child: Of a child run (`rlm_query`): how it ended, with its turns. Its usage stands in there.
     """
 
     model: str
@@ -56,6 +65,7 @@ class SubCall:
     usage: TokenUsage | None = None
     wall_s: float = 0.0
     depth: int = 1
+    child: RunResult | None = None
 
     def answered(self, reply: ModelReply) -> None:
         """Take over what the model answered."""
@@ -207,6 +217,11 @@ class RunResult:
         stop_reason: Why it ended.
         usage: What it spent.
         turns: Every turn.
+        answer_kind: What the answer is worth; None where there is none.
+        valid: With an ``output_schema``: whether the answer fits it; None without a schema or an answer.
+        value: The answer as the schema has it, where it fits: a model, a dataclass, or JSON's values.
+        stop_detail: Of a stop by a limit or a policy: the numbers that did not fit, or the policy and its reason, in
+            the host's own words; None where there is no more to say.
         isolation: The least level that a box of it was given, ``container`` or ``gvisor``; it may be more than was
             demanded. None where no box came up.
         documents: What it was asked about.
@@ -231,6 +246,10 @@ class RunResult:
     redactions: dict[str, int] = field(default_factory=dict)
     violations: tuple[str, ...] = ()
     trace: TraceInfo | None = None
+    answer_kind: AnswerKind | None = None
+    valid: bool | None = None
+    value: Any = field(default=None, metadata={"json": False})
+    stop_detail: str | None = None
 
 
 class Trajectory:
@@ -258,6 +277,11 @@ class Trajectory:
         return self.result.stop_reason
 
     @property
+    def value(self) -> Any:
+        """The answer as the ``output_schema`` has it, where it fits; else None."""
+        return self.result.value
+
+    @property
     def usage(self) -> Usage:
         """What the run spent."""
         return self.result.usage
@@ -278,11 +302,14 @@ class Trajectory:
 
 
 def json_values(value: Any) -> Any:
-    """Dataclasses, tuples and enumerations of a result as dicts, lists and strings."""
+    """Dataclasses, tuples and enumerations of a result as dicts, lists and strings; money as a number."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: json_values(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = [field.name for field in dataclasses.fields(value) if field.metadata.get("json", True)]
+        return {name: json_values(getattr(value, name)) for name in fields}
     if isinstance(value, list | tuple):
         return [json_values(item) for item in value]
     if isinstance(value, dict):
         return {key: json_values(item) for key, item in value.items()}
+    if isinstance(value, Decimal):
+        return float(value)
     return value.value if isinstance(value, StrEnum) else value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from orchestrator.context import check_context
 from orchestrator.documents import documents_of
@@ -17,13 +17,17 @@ from orchestrator.policies.chain import checked_policies
 from orchestrator.prompts import DATA_IMAGE, Observe, PromptMode, prompt_for
 from orchestrator.providers.base import LLMInterface, Provider
 from orchestrator.providers.custom import as_provider
+from orchestrator.providers.prices import Price, checked_prices
 from orchestrator.recorder import Listener, Recorder
 from orchestrator.repl import spec_for
 from orchestrator.result import RunResult, Trajectory
 from orchestrator.run import Run
+from orchestrator.schema import OutputSchema
 from orchestrator.sync import run_sync
 from orchestrator.trace import TraceFile
 from sandbox.spec import SandboxSpec
+
+OnDepthLimit = Literal["raise", "llm_query"]
 
 
 class RLM:
@@ -46,6 +50,13 @@ class RLM:
         keep_text: Whether the trace holds the document's and the models' text.
         redact_trace: Whether what has the form of a secret is replaced in the trace's code and text.
         policies: Asked, in this order, about each request, each reply and the answer (`orchestrator.policies`).
+        prices: What models cost, by the provider's name: ``{"openai:qwen3": Price(...)}``. They go before those of
+            `orchestrator.providers.prices.PRICES`.
+        on_depth_limit: What `rlm_query` does where ``max_depth`` allows no child run: ``raise``, or ask the sub-model,
+            as ``llm_query(question, data=context)`` does.
+        output_schema: What the answer must be: a pydantic model class, a dataclass, or a JSON schema as a dict. The
+            root is told the schema, its answer is checked on the host, and what does not fit is a turn. The answer is
+            JSON then, and ``RunResult.value`` the typed value (`orchestrator.schema`).
 
     Raises:
         ConfigError: A setting is wrong, by name, value and range. Nothing was started.
@@ -68,6 +79,9 @@ class RLM:
         keep_text: bool = False,
         redact_trace: bool = True,
         policies: Sequence[Policy] = (),
+        prices: Mapping[str, Price] | None = None,
+        on_depth_limit: OnDepthLimit = "raise",
+        output_schema: type | dict[str, Any] | None = None,
     ) -> None:
         self._limits = merge_limits(
             limits, max_turns=max_iterations, max_depth=max_depth, max_output_chars=max_output_length
@@ -79,12 +93,18 @@ class RLM:
         if self._spec.image == "data":
             mode_prompt += DATA_IMAGE
         self._system_prompt = mode_prompt if system_prompt is None else system_prompt
+        self._own_prompt = system_prompt is not None
         self._root = as_provider(root_llm)
         self._sub = None if prompt_mode == "no_subcalls" else as_provider(sub_llm if sub_llm is not None else root_llm)
         self._trace_dir = Path(trace_dir) if trace_dir is not None else None
         self._keep_text = keep_text
         self._redact_trace = redact_trace
         self._policies = checked_policies(policies)
+        self._prices = checked_prices(prices, self._limits, self._root, self._sub)
+        if on_depth_limit not in get_args(OnDepthLimit):
+            raise ConfigError(f"on_depth_limit: {on_depth_limit!r:.80} is neither 'raise' nor 'llm_query'")
+        self._on_depth_limit: OnDepthLimit = on_depth_limit
+        self._schema = None if output_schema is None else OutputSchema.of(output_schema)
 
     @property
     def limits(self) -> Limits:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
 
 
-def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
+PATIENCE_S: Final = 1.0
+"""After an interruption: seconds of clean-up before the caller is told that it takes long."""
+
+
+def run_sync(coroutine: Coroutine[Any, Any, T], *, on_slow_stop: Callable[[], None] = lambda: None) -> T:
     """Run `coroutine` on the background loop and wait for it.
 
     The caller's context variables are seen by the coroutine. An exception that interrupts the wait (Ctrl-C, a
@@ -26,6 +30,8 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
 
     Args:
         coroutine: What to run. It is closed if it can't be started.
+        on_slow_stop: Called on this thread where the clean-up after an interruption takes longer than a second, as it
+            does while the coroutine blocks the loop.
 
     Returns:
         What the coroutine returned.
@@ -40,7 +46,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         coroutine.close()
         raise
-    return _Call(coroutine, loop.loop).wait()
+    return _Call(coroutine, loop.loop).wait(on_slow_stop)
 
 
 class _BackgroundLoop:
@@ -102,13 +108,15 @@ class _Call(Generic[T]):
         self._task: asyncio.Task[T] | None = None
         self._ended = threading.Event()
 
-    def wait(self) -> T:
+    def wait(self, on_slow_stop: Callable[[], None]) -> T:
         try:
             self._loop.call_soon_threadsafe(self._start)
             self._ended.wait()
         except BaseException:
             self._loop.call_soon_threadsafe(self._cancel)
-            self._ended.wait()
+            if not self._ended.wait(PATIENCE_S):
+                on_slow_stop()
+                self._ended.wait()
             raise
         return self._result()
 

@@ -17,6 +17,8 @@ line, the head, which therefore must be kept elsewhere.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import hmac
 import json
@@ -43,7 +45,8 @@ class TraceEvent:
     Attributes:
         kind: ``run_start``, ``setup``, ``box`` (what the audit of a new box measured), ``turn``, ``cell_start``,
             ``cell``, ``sub_call`` (answered or failed), ``refusal`` (a sub-call that never reached a model), ``policy``
-            (a policy redacted, refused or reported), ``violation``, ``box_lost`` or ``run_end``.
+            (a policy redacted, refused or reported), ``violation``, ``overbilled`` (a provider billed more than was
+            reserved), ``box_lost`` or ``run_end``.
         t_s: Seconds since the run's start.
         facts: JSON values that hold no text of the document, of a model's reply or of a cell's output; but ``code``,
             which the root wrote and may have copied words into.
@@ -57,7 +60,7 @@ class TraceEvent:
 
 
 class TraceFile:
-    """Appends events to a new file that only its owner can read.
+    """Appends events to a new file that only its owner can read. It is locked until it is closed (`orchestrator.kept`).
 
     Args:
         directory: Where to make it (0700); made where it is missing.
@@ -86,6 +89,8 @@ class TraceFile:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(f"the trace {str(self.path)!r} can't be written: {error.strerror}") from error
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._file = os.fdopen(descriptor, "w", encoding="utf-8")
 
     def __call__(self, event: TraceEvent) -> None:

@@ -18,9 +18,11 @@ the root's code runs, it carries what that code computes. Code of the document's
 * how each of 16 cells ended: whether it printed (1 bit), how much late output there was (29 bits); for the last one the
   error's type (7 bits) and a line of its code, or a signal (6 bits): 500 bits;
 * what is left of the budget, which a cell can spend as it likes: tokens, sub-questions, seconds: 40 bits;
-* how many values were withheld, and whether ``FINAL_VAR`` found its variable: 15 bits.
+* how many values were withheld, and whether ``FINAL_VAR`` found its variable and a text that is not too long: 15 bits.
 
-Together about 3,500 bits or 440 bytes a turn, in digits that the root is told are numbers. Labels add nothing to it,
+Together about 3,500 bits or 440 bytes a turn, in digits that the root is told are numbers. With an output schema come
+5 faults of an answer that does not fit, each a kind and a path of up to 8 of the schema's names: 350 bits where it has
+256 names. Labels add nothing to it,
 but they are words: whoever declares an alphabet lets the box spell with it, `MAX_VALUES` letters a turn.
 """
 

@@ -115,6 +115,8 @@ class RecordedEvent:
     code: str | None
     output: str | None
     failed: bool
+    reasoning: str | None
+    result: Any
 
     @property
     def is_cell(self) -> bool:
@@ -143,6 +145,8 @@ def _recorded_event(file: str, record: dict[str, Any]) -> RecordedEvent:
         code=record.get("code"),
         output=record.get("output"),
         failed=record.get("hasError", False),
+        reasoning=record.get("reasoning"),
+        result=record.get("result"),
     )
 
 

@@ -25,6 +25,7 @@ IN_THE_WHEEL = {
     "sandbox/_images/kernel/relay.py",
     "sandbox/_images/kernel/kernel.py",
     "sandbox/_images/kernel/repl.py",
+    "sandbox/_images/kernel/answers.py",
 }
 
 

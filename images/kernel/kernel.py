@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import answers
 import repl
 import zmq
 from ipykernel.comm import Comm
@@ -92,6 +93,7 @@ class BoxKernel(IPythonKernel):
     _execute_sleep = 0.0
     _supports_kernel_subshells = False
     scaffold: repl.Scaffold | None = None
+    host: repl.Host | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -110,21 +112,35 @@ class BoxKernel(IPythonKernel):
 
     async def do_execute(self, code: str, silent: bool, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run a cell; clip what is said of an error; send the answer if the cell gave one and ended well."""
+        self.host.take_budget(self.get_parent("shell"))
         self.scaffold.restore()
         self.shell.begin_cell(code)
         kwargs.pop("store_history", None)
         try:
             with interruptible():
                 reply = await super().do_execute(code, silent, False, **kwargs)
+                reply = self.with_answer(code, reply)
         except (Exception, KeyboardInterrupt) as error:  # one whose own str() fails, or a late interrupt
-            name = self.shell.error_name or type(error).__name__
+            name = self.shell.error_name or type_name(error)
             trace = self.shell._last_traceback or []
             reply = {"status": "error", "ename": name, "evalue": "(no text)", "traceback": trace}
         self.shell.end_cell()
         if reply["status"] == "ok" and self.scaffold.final is not None:
-            self.send_comm({"kind": "answer"}, [repl.encode(self.scaffold.final)])
+            self.send_comm({"kind": "answer"}, [self.scaffold.final])
         clipped: dict[str, Any] = self.shell.clip_reply(reply)
         return clipped
+
+    def with_answer(self, code: str, reply: dict[str, Any]) -> dict[str, Any]:
+        """The reply to a cell when its answer is taken: SUBMIT is no error, an `answer` that is no text is one."""
+        if self.scaffold.submitted and reply.get("ename") == answers.Submitted.__name__:
+            self.shell.error_line = 0
+            reply = {"status": "ok"}
+        if reply["status"] == "ok":
+            try:
+                self.scaffold.collect(code)
+            except BaseException as error:  # the content's own code ran
+                reply = failure(error) | {"traceback": []}
+        return reply
 
     def finish_metadata(self, parent: Any, metadata: dict[str, Any], reply_content: Any) -> dict[str, Any]:
         """Tell the host the true sizes of what was clipped, and where an error was."""
@@ -136,9 +152,9 @@ class BoxKernel(IPythonKernel):
         comm = Comm(target_name="airlock", comm_id=content["comm_id"], primary=False, show_warning=False)
         self.comm_manager.register_comm(comm)
         self.send_comm = lambda data, buffers: comm.publish_msg("comm_msg", data, buffers=buffers)
-        host = repl.Host(self.send_comm, content["prompt_bytes"])
+        self.host = host = repl.Host(self.send_comm, content["prompt_bytes"])
         comm.on_msg(host.on_message)
-        self.scaffold = repl.Scaffold(host, content["functions"], content["answer_bytes"])
+        self.scaffold = repl.Scaffold(host, content["functions"], content["answer_bytes"], content["rlm_query"])
         self.scaffold.namespace = self.shell.user_ns
         self.scaffold.restore()
         self.shell.output_chars = content["output_chars"]
@@ -164,14 +180,14 @@ class BoxKernel(IPythonKernel):
 
     def export(self, name: str, form: str, max_bytes: int) -> tuple[dict[str, Any], list[bytes]]:
         try:
-            value = repl.lookup(self.shell.user_ns, name)
+            value = answers.lookup(self.shell.user_ns, name)
             if form == "exists":
                 return {"status": "ok"}, []
-            raw = repl.json_text(value).encode() if form == "json" else repl.encode(repl.answer_text(value))
+            raw = answers.json_text(value).encode() if form == "json" else answers.answer_raw(value, max_bytes)
+            if len(raw) > max_bytes:
+                raise answers.TooLarge(len(raw), max_bytes)
         except BaseException as error:  # the value's own code ran, and no reply would cost the box
             return failure(error), []
-        if len(raw) > max_bytes:
-            return {"status": "error", "ename": "TooLarge", "evalue": f"{len(raw)} bytes of at most {max_bytes}"}, []
         return {"status": "ok"}, [raw]
 
 
@@ -191,7 +207,13 @@ def failure(error: BaseException) -> dict[str, Any]:
         text = clip(str(error), 250)
     except BaseException:
         text = "(no text)"
-    return {"status": "error", "ename": clip(type(error).__name__, 50), "evalue": text}
+    return {"status": "error", "ename": clip(type_name(error), 50), "evalue": text}
+
+
+def type_name(error: BaseException) -> str:
+    """The true name: a metaclass may have another one, or raise."""
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
 
 
 def run(run_dir: str, ready_fd: int) -> None:

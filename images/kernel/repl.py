@@ -1,4 +1,4 @@
-"""What the model's code finds in its namespace: `context`, the sub-call functions, `FINAL` and `FINAL_VAR`.
+"""What the model's code finds in its namespace: `context`, the sub-call functions and the ways to answer.
 
 Nothing here is trusted or relied on by the host: the cell can read, replace and forge all of it. It exists to be
 convenient and to fail clearly.
@@ -8,71 +8,31 @@ import json
 import os
 import queue
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from answers import CellAnswer, encode
+from asking import (
+    ERRORS,
+    Answer,
+    BatchError,
+    PromptTooLarge,
+    SubCallError,
+    all_or_raise,
+    check_text,
+    pick,
+)
+from children import ChildRuns
 
 MESSAGE_BYTES = 1 << 20  # a batch is packed into messages of at most this size, where no single prompt is larger
 MESSAGE_PROMPTS = 500  # and of at most so many prompts; the host refuses larger ones
 
 REPORTED_CHARS = 64
+PIECE_BYTES = 1 << 20  # of a context on its way to a child run; the host refuses larger ones
 REPORTED_ITEMS = 200
 REPORTED_PER_CELL = 400  # the host drops more, and a message of many more is none that it takes
 
 Arrivals = queue.SimpleQueue[tuple[int, Any]]
-
-
-class SubCallError(Exception):
-    """A sub-call failed. The text says why."""
-
-
-class LimitExceeded(SubCallError):
-    """A limit of this run refuses the sub-call. Go on with what you have."""
-
-
-class PromptTooLarge(SubCallError):
-    """The prompt with its data is larger than one sub-call may be. Split it."""
-
-
-class ProviderError(SubCallError):
-    """The model did not answer: the provider failed, also after retries."""
-
-
-class PolicyRefused(SubCallError):
-    """A policy of whoever runs this refuses the sub-call, or its answer. The text says which and why."""
-
-
-class NoCellRunning(SubCallError):
-    """A thread asked after its cell had ended."""
-
-
-class BatchError(SubCallError):
-    """Some sub-calls of a batch failed. `results` has an answer or an exception for each prompt, in order."""
-
-    def __init__(self, message: str, results: list[Any]) -> None:
-        super().__init__(message)
-        self.results = results
-
-
-ERRORS = {
-    kind.__name__: kind
-    for kind in (SubCallError, LimitExceeded, PromptTooLarge, ProviderError, PolicyRefused, NoCellRunning)
-}
-
-
-class Answer(str):
-    """A sub-model's answer: a str that can also be awaited, since models write `await llm_query(...)`."""
-
-    def __await__(self) -> Generator[None, None, str]:
-        yield from ()
-        return str(self)
-
-
-class Answers(list[Any]):
-    """Answers of a batch; likewise."""
-
-    def __await__(self) -> Generator[None, None, list[Any]]:
-        yield from ()
-        return self
 
 
 class Host:
@@ -83,6 +43,7 @@ class Host:
         self._prompt_bytes = prompt_bytes
         self._pid = os.getpid()
         self._waiting: dict[str, Arrivals] = {}
+        self.budget: dict[str, Any] = {}
 
     def send(self, message: dict[str, Any]) -> None:
         """Tell the host something that has no answer."""
@@ -108,7 +69,34 @@ class Host:
             results[index] = result
         return results
 
-    def _ask(self, kind: str, asked: list[tuple[int, list[bytes]]]) -> Iterable[tuple[int, Any]]:
+    def child_runs(self, questions: list[str], contexts: list[tuple[str, bytes] | None]) -> list[Any]:
+        """Start child runs and wait; returns an answer or an exception for each question, in order."""
+        if os.getpid() != self._pid:
+            raise SubCallError("child runs work from threads, not from child processes")
+        results: list[Any] = [None] * len(questions)
+        asked: list[tuple[int, list[bytes]]] = []
+        uploads: dict[int, str | None] = {}
+        for index, (question, context) in enumerate(zip(questions, contexts, strict=True)):
+            raw = encode(question)
+            if len(raw) > self._prompt_bytes:
+                results[index] = PromptTooLarge(f"a question of {len(raw):,} bytes; at most {self._prompt_bytes:,}")
+            else:
+                uploads[index] = None if context is None else self._upload(*context)
+                asked.append((index, [raw]))
+        for index, result in self._ask("child", asked, uploads):
+            results[index] = result
+        return results
+
+    def _upload(self, form: str, raw: bytes) -> str:
+        """Send a context to the host, in pieces; returns the upload's id."""
+        upload_id = uuid.uuid4().hex
+        for at in range(0, max(1, len(raw)), PIECE_BYTES):
+            self._publish({"kind": "piece", "id": upload_id, "form": form}, [raw[at : at + PIECE_BYTES]])
+        return upload_id
+
+    def _ask(
+        self, kind: str, asked: list[tuple[int, list[bytes]]], uploads: Mapping[int, str | None] | None = None
+    ) -> Iterable[tuple[int, Any]]:
         """Send the prompts, in as few messages as fit; yield (index, result) as they arrive."""
         arrived: Arrivals = queue.SimpleQueue()
         sent: list[str] = []
@@ -118,8 +106,11 @@ class Host:
                 self._waiting[call_id] = arrived
                 sent.append(call_id)
                 indexes = [index for index, _ in batch]
-                has_data = [len(texts) == 2 for _, texts in batch]
-                message = {"kind": kind, "id": call_id, "indexes": indexes, "has_data": has_data}
+                message: dict[str, Any] = {"kind": kind, "id": call_id, "indexes": indexes}
+                if uploads is None:
+                    message["has_data"] = [len(texts) == 2 for _, texts in batch]
+                else:
+                    message["uploads"] = [uploads[index] for index in indexes]
                 self._publish(message, [text for _, texts in batch for text in texts])
             for _ in asked:
                 yield arrived.get()
@@ -127,8 +118,13 @@ class Host:
             for call_id in sent:
                 self._waiting.pop(call_id, None)
 
+    def take_budget(self, message: dict[str, Any]) -> None:
+        """What is left comes with each cell and each answer."""
+        self.budget = message["metadata"].get("budget", self.budget)
+
     def on_message(self, message: dict[str, Any]) -> None:
         """Take the host's answers. Runs in the control thread while the cell waits in its own."""
+        self.take_budget(message)
         data = message["content"]["data"]
         arrived = self._waiting.get(data["id"])
         if arrived is None:
@@ -157,23 +153,14 @@ def pack(asked: list[tuple[int, list[bytes]]]) -> Iterable[list[tuple[int, list[
         yield batch
 
 
-def encode(text: str) -> bytes:
-    """UTF-8; lone surrogates, which no provider accepts, become U+FFFD."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
-
-
-class Scaffold:
+class Scaffold(CellAnswer, ChildRuns):
     """The names put into the namespace, and what the cell did with them."""
 
-    def __init__(self, host: Host, functions: Iterable[str], answer_bytes: int) -> None:
+    def __init__(self, host: Host, functions: Iterable[str], answer_bytes: int, rlm_query: str = "raise") -> None:
+        super().__init__(answer_bytes)
         self._host = host
-        self._answer_bytes = answer_bytes
-        self.final: str | None = None
-        self.namespace: dict[str, Any] = {}
-        self.values: dict[str, Any] = {"FINAL": self.FINAL, "FINAL_VAR": self.FINAL_VAR}
+        self._rlm_query = rlm_query
+        self.values: dict[str, Any] = {"FINAL": self.FINAL, "FINAL_VAR": self.FINAL_VAR, "SUBMIT": self.SUBMIT}
         for name in functions:
             self.values[name] = getattr(self, name)
         if self.values.keys() & {"llm_query", "llm_query_batched"}:
@@ -182,7 +169,8 @@ class Scaffold:
     def restore(self) -> None:
         """Before each cell: names of ours that a cell has overwritten work again, and no answer stands."""
         self.namespace.update(self.values)
-        self.final = None
+        self.namespace.setdefault("budget", self.budget)  # a word that documents and variables have too
+        self.clear()
 
     def llm_query(self, prompt: Any = None, data: Any = None, **aliases: Any) -> str:
         """Ask the sub-model one question; returns its answer.
@@ -229,12 +217,11 @@ class Scaffold:
             check_text(f"llm_query_batched: prompts[{index}]", prompt)
             if item is not None:
                 check_text(f"llm_query_batched: data[{index}]", item)
-        results = self._host.query("batch", prompts, datas)
-        failed = [result for result in results if isinstance(result, Exception)]
-        if failed and not return_exceptions:
-            summary = f"{len(failed)} of {len(results)} sub-calls failed; the first: {failed[0]} (the rest: .results)"
-            raise BatchError(summary, results)
-        return Answers(results)
+        return all_or_raise(self._host.query("batch", prompts, datas), return_exceptions)
+
+    def budget(self) -> dict[str, Any]:
+        """What the run may still spend, as the host said it last. None is unlimited."""
+        return dict(self._host.budget)
 
     def declare_labels(self, *labels: Any) -> None:
         """Say which labels `report` may use. The host reads them, as literals, from the code; nothing is called."""
@@ -246,18 +233,6 @@ class Scaffold:
         if size > REPORTED_PER_CELL:
             raise ValueError(f"report: {size:,} values; at most {REPORTED_PER_CELL} are reported")
         self._host.send({"kind": "report", "values": shown})
-
-    def FINAL(self, answer: Any) -> None:
-        """End the run with this answer, when the cell has ended without an error."""
-        text = answer_text(answer)
-        size = len(encode(text))
-        if size > self._answer_bytes:
-            raise ValueError(f"an answer of {size:,} bytes; at most {self._answer_bytes:,} are allowed")
-        self.final = text
-
-    def FINAL_VAR(self, name: Any) -> None:
-        """End the run with the value of this variable, when the cell has ended without an error."""
-        self.FINAL(lookup(self.namespace, name) if isinstance(name, str) else name)
 
 
 def plain(name: str, value: Any, *, inside: bool = False) -> Any:
@@ -283,49 +258,6 @@ def plain(name: str, value: Any, *, inside: bool = False) -> Any:
     if isinstance(value, dict):
         return {plain(name, key, inside=True): plain(name, item, inside=True) for key, item in value.items()}
     return [plain(name, item, inside=True) for item in value]
-
-
-def pick(function: str, name: str, value: Any, aliases: dict[str, Any], known: tuple[str, ...]) -> Any:
-    """Models write `queries=` where we say `prompts=`."""
-    for alias, other in aliases.items():
-        if alias not in known:
-            raise TypeError(f"{function}() got an unexpected argument {alias!r}; it takes {name} and data")
-        value = other if value is None else value
-    if value is None:
-        raise TypeError(f"{function}() needs {name}")
-    return value
-
-
-def check_text(what: str, value: Any) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{what} must be str, not {type(value).__name__}")
-
-
-def lookup(namespace: Mapping[str, Any], name: str) -> Any:
-    if name not in namespace:
-        raise NameError(f"no variable is named {name!r}")
-    return namespace[name]
-
-
-def answer_text(value: Any) -> str:
-    """An answer as text: str as it is, lists and dicts as JSON where they are JSON, all else by str()."""
-    if isinstance(value, str):
-        return "".join(value)  # a subclass of str may lie later, where no cell is left to see the error
-    if isinstance(value, list | tuple | dict):
-        try:
-            return json.dumps(value, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
-            pass
-    return str(value)
-
-
-def json_text(value: Any) -> str:
-    """A value as JSON. ASCII only, so that lone surrogates survive the wire.
-
-    Raises:
-        TypeError, ValueError, RecursionError: It is not JSON.
-    """
-    return json.dumps(value, allow_nan=False)
 
 
 def read_context(path: str, form: str) -> Any:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import dataclasses
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from orchestrator.cli.anchor import AnchorFile
+from orchestrator.cli.dry_run import dry_run, model_for_dry_run
 from orchestrator.cli.exits import ExitCode, exit_code_of_error, exit_code_of_stop
 from orchestrator.cli.log_lines import warnings_shown_by
 from orchestrator.cli.messages import UsageError, by_options, say
-from orchestrator.cli.options import keep_days_from, limits_from, policies_from
+from orchestrator.cli.options import keep_days_from, limits_from, policies_from, prices_from
+from orchestrator.cli.schema_file import schema_from
 from orchestrator.context import MAX_DOCUMENT_BYTES, load_documents
 from orchestrator.errors import ConfigError, ContextError, RLMError
 from orchestrator.kept import remove_old_traces, traces_dir
@@ -24,10 +27,12 @@ from orchestrator.rendering import escape_terminal
 from orchestrator.result import json_values
 from orchestrator.rlm import RLM
 from orchestrator.sync import run_sync
-from orchestrator.trace import TraceFile
+from orchestrator.trace import NO_LINE, TraceFile
 from sandbox.spec import SandboxSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.providers.base import Provider
     from orchestrator.recorder import Listener
     from orchestrator.result import RunResult
@@ -37,6 +42,9 @@ STDIN_NAME: Final = "stdin"
 """Name of stdin's text among several documents."""
 
 _JSON_FIELDS: Final = (
+    "answer_kind",
+    "valid",
+    "value",
     "isolation",
     "documents",
     "sub_replies",
@@ -46,11 +54,23 @@ _JSON_FIELDS: Final = (
     "violations",
 )
 
-_LIMIT_WORDS: Final = {
+_STOP_WORDS: Final = {
     "turn_limit": "the root used all of its replies (--max-iterations)",
     "token_limit": "the token limit does not allow the next call (--max-tokens)",
+    "call_limit": "the runs above have no call left (--max-calls)",
+    "cost_limit": "the limit in money does not allow the next call (--max-cost)",
     "time_limit": "the time is over (--max-seconds)",
+    "overbilled": "a provider billed more than was reserved for a call, so that no limit can be kept (see the trace)",
     "no_progress": "the root sent neither code nor an answer, three times in a row",
+    "policy_refused": "a policy refused",
+}
+
+
+_WORTH: Final = {
+    None: "there is no answer",
+    "partial": "the answer is partial",
+    "best_effort": "the answer is what the root said when asked once more",
+    "final": "the answer was accepted",
 }
 
 
@@ -65,7 +85,8 @@ def ask(options: argparse.Namespace) -> ExitCode:
     limits = limits_from(options)
     keep_days = keep_days_from(options)
     root, sub = _models(options)
-    rlm = RLM(
+    rlm = _rlm(
+        options.schema,
         root,
         sub,
         prompt_mode=options.prompt_mode,
@@ -73,20 +94,22 @@ def ask(options: argparse.Namespace) -> ExitCode:
         limits=limits,
         sandbox=SandboxSpec(isolation=options.isolation, image=options.image),
         policies=policies_from(options),
+        prices=prices_from(options, root.name, sub.name if sub else None),
     )
-    if options.audit_anchor is not None:
-        _write_anchor(options.audit_anchor, "")  # now, before anything is spent
+    _check_allowed(options, root, sub)
+    if options.dry_run:
+        return dry_run(rlm, question, _documents(files), as_json=options.json)
+    anchor = AnchorFile(options.audit_anchor, files) if options.audit_anchor is not None else None
     context = _documents(files)
-    if not context:
-        raise ContextError("the document is empty")
     remove_old_traces(traces_dir(), keep_days)
-    trace = TraceFile(traces_dir(), keep_text=options.keep)
+    trace = _new_trace(keep_text=options.keep)
     progress = None if options.quiet or sys.stderr is None else ProgressPrinter(sys.stderr, trace=trace.path)
     listeners: list[Listener] = [trace, progress] if progress else [trace]
     failure: RLMError | None = None
     try:
         with warnings_shown_by(progress.note if progress else lambda _: None):
-            result = run_sync(rlm.arun(question, context, listeners=listeners))
+            stopping = partial(progress.note if progress else say, "stopping; press Ctrl-C again to stop at once")
+            result = run_sync(rlm.arun(question, context, listeners=listeners), on_slow_stop=stopping)
     except RLMError as error:
         if error.result is None:
             raise
@@ -94,19 +117,29 @@ def ask(options: argparse.Namespace) -> ExitCode:
     finally:
         trace.close()
         if progress:
+            progress.left_behind()
             progress.close()
-        _report_head(trace, options.audit_anchor, quiet=options.quiet)
+        _report_head(trace, anchor, quiet=options.quiet)
     if not options.quiet:
         _report_policies(result)
     return _deliver(result, failure, as_json=options.json)
 
 
-def _report_head(trace: TraceFile, anchor_file: str | None, *, quiet: bool) -> None:
+def _new_trace(*, keep_text: bool) -> TraceFile:
+    try:
+        return TraceFile(traces_dir(), keep_text=keep_text)
+    except ConfigError as error:
+        raise ConfigError(f"AIRLOCK_STATE: {error}; set it to a directory that can be written") from error
+
+
+def _report_head(trace: TraceFile, anchor: AnchorFile | None, *, quiet: bool) -> None:
     """Say the trace's head, which only helps where it is kept apart from the trace."""
+    if trace.head == NO_LINE:  # no run has started
+        return
     if not quiet:
         say(f"trace head {trace.head}")
-    if anchor_file is not None:
-        _write_anchor(anchor_file, trace.head + "\n")
+    if anchor is not None:
+        anchor.write(trace.head)
 
 
 def _report_policies(result: RunResult) -> None:
@@ -119,14 +152,18 @@ def _report_policies(result: RunResult) -> None:
     for action, words in (("refuse", "refused"), ("report", "reported")):
         found = [decision for decision in result.decisions if decision.action == action]
         if found:
-            say(f"policies {words} {len(found):,} times, first {found[0].policy}: {found[0].reason}")
+            times = "once" if len(found) == 1 else f"{len(found):,} times, first"
+            say(f"policies {words} {times}: {found[0].policy}: {found[0].reason}")
 
 
-def _write_anchor(file: str, text: str) -> None:
+def _rlm(schema_file: str | None, *models: Any, **settings: Any) -> RLM:
+    """`RLM`, which speaks of the schema's file by its option."""
+    schema = schema_from(schema_file)
     try:
-        Path(file).write_text(text, encoding="ascii")
-    except OSError as error:
-        raise UsageError(f"--audit-anchor: {file!r} can't be written: {error.strerror}") from None
+        return RLM(*models, output_schema=schema, **settings)
+    except ConfigError as error:
+        said = str(error).replace("output_schema", f"--schema {schema_file}", 1)
+        raise ConfigError(said.replace("Limits.max_cost_usd:", "--max-cost:", 1)) from error
 
 
 # --------------------------------------------------------------------------------------------------- what was asked for
@@ -148,6 +185,8 @@ def question_and_files(words: list[str], question: str | None) -> tuple[str, lis
         raise UsageError('there is no document and no question. Type: airlock ask FILE... "question"')
     if not question.strip():
         raise UsageError("the question is empty")
+    if not words:
+        raise UsageError('no document is named. Type: airlock ask FILE... -q "question"')
     if not files:
         raise UsageError(f'{question!r:.60} is no file, and a question needs one. Type: airlock ask FILE... "question"')
     if files.count(STDIN) > 1:
@@ -160,17 +199,25 @@ def _models(options: argparse.Namespace) -> tuple[Provider, Provider | None]:
     if not spec:
         raise UsageError("no model is named. Give --model openai:NAME (or anthropic:NAME), or set AIRLOCK_MODEL")
     named = "--model" if options.model else "AIRLOCK_MODEL"
-    root = _model(spec, options.base_url, named, "--base-url")
+    make = model_for_dry_run if options.dry_run else provider_from_spec
+    root = _model(make, spec, options.base_url, named, "--base-url")
     if options.sub_model is None and options.sub_base_url is None:
         return root, None
     sub_spec = options.sub_model or spec
     named = "--sub-model" if options.sub_model else named
-    return root, _model(sub_spec, _sub_base_url(options, spec, sub_spec), named, "--sub-base-url")
+    return root, _model(make, sub_spec, _sub_base_url(options, spec, sub_spec), named, "--sub-base-url")
 
 
-def _model(spec: str, base_url: str | None, option: str, url_option: str) -> Provider:
+def _check_allowed(options: argparse.Namespace, root: Provider, sub: Provider | None) -> None:
+    """A model that is not allowed would be refused at its first call, when the box is up already."""
+    for model in (root, None if options.prompt_mode == "no_subcalls" else sub):
+        if model is not None and options.allow_model and model.name not in options.allow_model:
+            raise UsageError(f"--allow-model: the model {model.name} is not among them, so nothing could be asked")
+
+
+def _model(make: Callable[..., Provider], spec: str, base_url: str | None, option: str, url_option: str) -> Provider:
     try:
-        return provider_from_spec(spec, base_url=base_url)
+        return make(spec, base_url=base_url)
     except ConfigError as error:
         raise ConfigError(by_options(str(error), model=f"{option} {spec}", url=url_option)) from error
 
@@ -188,6 +235,13 @@ def _sub_base_url(options: argparse.Namespace, spec: str, sub_spec: str) -> str 
 
 
 def _documents(files: list[str]) -> str | dict[str, str]:
+    documents = _loaded(files)
+    if not documents:
+        raise ContextError(f"{STDIN_NAME if files[0] == STDIN else files[0]}: the document is empty")
+    return documents
+
+
+def _loaded(files: list[str]) -> str | dict[str, str]:
     named = [file for file in files if file != STDIN]
     if named == files:
         return load_documents(files)
@@ -221,31 +275,33 @@ def _read_stdin() -> str:
 def _deliver(result: RunResult, failure: RLMError | None, *, as_json: bool) -> ExitCode:
     if as_json:
         _print_json(result, failure)
-    elif result.answer is not None:
+    elif result.answer is not None and result.valid is not False:  # whoever gives a schema reads JSON that fits it
         print_answer(result.answer)
     if failure is not None:
         say(str(failure))
         return exit_code_of_error(failure)
-    if result.stop_reason.value in _LIMIT_WORDS:
-        have = "the answer is partial" if result.answer is not None else "there is no answer"
-        say(f"{_LIMIT_WORDS[result.stop_reason.value]}; {have}")
-    if result.stop_reason.value == "policy_refused":
-        say(f"{_refusal(result)}; there is no answer")
+    if why := _why_it_stopped(result):
+        say(f"{why}; {_WORTH[result.answer_kind]}")
+    if result.valid is False:
+        say("what there is of an answer does not fit the schema" + ("" if as_json else "; --json shows it"))
+    if result.valid is False and result.stop_reason.value == "answered":  # it did before a policy redacted it
+        return ExitCode.POLICY
     return exit_code_of_stop(result.stop_reason)
 
 
-def _refusal(result: RunResult) -> str:
-    """Which policy ended the run, of which few decisions are kept."""
-    last = next((decision for decision in reversed(result.decisions) if decision.action == "refuse"), None)
-    return f"the policy {last.policy} refused: {last.reason}" if last else "a policy refused"
+def _why_it_stopped(result: RunResult) -> str | None:
+    """Which limit or policy ended the run; None where it was answered."""
+    words = _STOP_WORDS.get(result.stop_reason.value)
+    return f"{words}: {result.stop_detail}" if words and result.stop_detail else words
 
 
 def _print_json(result: RunResult, failure: RLMError | None) -> None:
     record: dict[str, Any] = {
         "answer": result.answer,
         "stop_reason": result.stop_reason.value,
-        "error": str(failure) if failure else None,
-        "usage": dataclasses.asdict(result.usage) | {"total_tokens": result.usage.total_tokens},
+        "stop_detail": result.stop_detail,
+        "error": str(failure) if failure else _why_it_stopped(result),
+        "usage": json_values(result.usage) | {"total_tokens": result.usage.total_tokens},
         **{name: json_values(getattr(result, name)) for name in _JSON_FIELDS},
         "trace": result.trace.path if result.trace else None,
         "trace_head": result.trace.head if result.trace else None,

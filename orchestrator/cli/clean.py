@@ -60,7 +60,7 @@ def clean(options: argparse.Namespace) -> ExitCode:
 
 
 async def _clean(options: argparse.Namespace, *, asks: bool) -> ExitCode:
-    found = find_directories(live_too=options.force) + (_traces() if options.all else [])
+    found = find_directories(live_too=options.force) + (_traces(live_too=options.force) if options.all else [])
     engine, problem = None, ""
     try:
         engine = await Engine.connect()
@@ -82,16 +82,14 @@ async def _clean(options: argparse.Namespace, *, asks: bool) -> ExitCode:
     return report(outcomes, problem, as_json=options.json)
 
 
-def _traces() -> list[Leftover]:
-    return [
-        Leftover(
-            kind="trace",
-            name=str(trace.path),
-            why=f"{trace.age_days:.0f} days old",
-            remove=partial(asyncio.to_thread, trace.remove),
-        )
-        for trace in kept_traces(traces_dir())
-    ]
+def _traces(*, live_too: bool) -> list[Leftover]:
+    found = []
+    for trace in kept_traces(traces_dir()):
+        live = trace.in_use()
+        why = "its run still lasts" if live else f"{trace.age_days:.0f} days old"
+        remove = partial(asyncio.to_thread, trace.remove) if live_too or not live else None
+        found.append(Leftover(kind="trace", name=str(trace.path), why=why, remove=remove))
+    return found
 
 
 def _confirmed(found: list[Leftover]) -> bool:

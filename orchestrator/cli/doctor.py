@@ -17,8 +17,9 @@ from orchestrator.errors import BoxError
 from orchestrator.rendering import escape_terminal
 from orchestrator.sync import run_sync
 from sandbox.audit.advice import advice_for
+from sandbox.audit.changelogs import ask_changelogs
 from sandbox.audit.escapes import Judgement, components, judge_engine
-from sandbox.audit.findings import Audit
+from sandbox.audit.findings import Audit, Finding
 from sandbox.errors import ControlMissing, SandboxError
 from sandbox.host import Host, shared_host
 from sandbox.runtimes import GVISOR
@@ -32,7 +33,8 @@ DESCRIPTION: Final = (
 EPILOG: Final = """\
 --json prints one object: "verdict", a sentence; "versions", by component; "levels", each with "demanded", "error" (why
 no box came up, or "") and "audit" (null, or "isolation", "runtime", "image" and "findings": each control's "setting",
-"name", "source", "status" of held, missing or "not checked", "expected", "at_most", "found", "reason"); "escapes",
+"name", "source", "status" of held, missing or "not checked", "expected", "at_most", "found", "reason", "note");
+"escapes",
 each with "escape", "version", "verdict" of fixed, vulnerable or unknown, and "reason".
 
 exit codes: 0 nothing is missing at the default level, 2 bad usage, 4 a control of the default level is
@@ -99,7 +101,9 @@ def doctor_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argum
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--strict", action="store_true", help="fail on a version that is known to be vulnerable")
+    parser.add_argument(
+        "--strict", action="store_true", help="fail on a version known to be vulnerable; one that is unknown passes"
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--all", action="store_true", help="show every control, not a line for each setting")
     shown.add_argument("--json", action="store_true", help="print everything as one line of JSON")
@@ -131,9 +135,17 @@ async def _examine() -> Report:
     given = levels[0].audit.isolation if levels[0].audit else "container"
     if GVISOR in (info.get("Runtimes") or {}) and given != "gvisor":
         levels.append(await _level(host, "gvisor"))
-    versions = {name: _shown(*both) for name, both in components(info, version).items()}
+    known = components(info, version)
+    versions = {name: _shown(*both) for name, both in known.items()}
     versions["cgroup"] = str(info.get("CgroupVersion") or "")
-    return Report(versions=versions, levels=levels, escapes=judge_engine(info, version))
+    escapes = ask_changelogs(judge_engine(info, version), info, known, local=any(map(_is_local, levels)))
+    return Report(versions=versions, levels=levels, escapes=escapes)
+
+
+def _is_local(level: Level) -> bool:
+    """Whether the engine is on this machine: the box's process could be looked at."""
+    findings = level.audit.findings if level.audit else ()
+    return any(finding.source == "proc" and finding.status != "not checked" for finding in findings)
 
 
 def _shown(version: str, fuller: str) -> str:
@@ -191,7 +203,11 @@ def _every_control(level: Level) -> Iterator[str]:
     audit = level.audit
     if audit is not None:
         yield f"isolation {audit.isolation} by {audit.runtime}: {_counts(audit)}"
-        yield from _columns([(f.status, f.setting, f.name, f.outcome) for f in audit.findings])
+        yield from _columns([(f.status, f.setting, f.name, _with_note(f)) for f in audit.findings])
+
+
+def _with_note(finding: Finding) -> str:
+    return finding.outcome + (f" ({finding.note})" if finding.note else "")
 
 
 def _every_setting(levels: Sequence[Level]) -> Iterator[str]:
@@ -212,7 +228,7 @@ def _outcome_of(setting: str, audit: Audit) -> str:
         return "MISSING"
     if held == len(statuses):
         return "held"
-    return f"held ({held} of {len(statuses)} checked)" if held else "not checked"
+    return f"partly checked ({held} of {len(statuses)}: held)" if held else "not checked"
 
 
 def _remarks(level: Level) -> Iterator[str]:

@@ -121,8 +121,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parsed(parser: argparse.ArgumentParser, given: Sequence[str]) -> argparse.Namespace:
-    """Options may stand between the files and the question; what follows ``--`` is no option."""
+    """Options may stand between the files and the question; what follows ``--`` is no option.
+
+    Raises:
+        UsageError: An option is a file's name too. Whoever sends documents names them, and ``*`` makes a
+            ``--sub-model=scripted:letter.txt`` among them an argument, which would run the letter.
+    """
     end = given.index("--") if "--" in given else len(given)
+    for word in given[:end]:
+        if word.startswith("-") and word != "-" and os.path.lexists(word):
+            raise UsageError(f"{word!r:.80} is an option, and a file here. Write ./ before files, or -- before all")
     parsed = parser.parse_intermixed_args(given[:end])
     if given[end + 1 :]:
         parsed.words = [*getattr(parsed, "words", ()), *given[end + 1 :]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.limits import MIB, UNLIMITED, Limits
@@ -12,10 +13,12 @@ from orchestrator.policies.limits import DEFAULT_FLOOR_BYTES
 
 if TYPE_CHECKING:
     from orchestrator.policies.base import Policy
+    from orchestrator.providers.prices import Price
 
 LIMIT_OPTIONS: Final = {
     "--max-calls": "max_sub_calls",
     "--max-tokens": "max_tokens",
+    "--max-cost": "max_cost_usd",
     "--max-seconds": "max_wall_s",
     "--max-iterations": "max_turns",
     "--max-depth": "max_depth",
@@ -25,15 +28,20 @@ LIMIT_OPTIONS: Final = {
 _HELP: Final = {
     "--max-calls": "sub-questions",
     "--max-tokens": "input and output tokens of all models together",
+    "--max-cost": "US dollars of all models together; needs their prices",
     "--max-seconds": "seconds from start to answer",
     "--max-iterations": "replies of the root model",
-    "--max-depth": "levels below the root; 0: no sub-questions; above 1: not used yet",
+    "--max-depth": "levels below the root; 0: no sub-questions; 2 and more: child runs",
 }
 _MAX_EGRESS_HELP: Final = (
     "most that is sent to models in all, as a multiple of the documents' size, for example 3; "
     f"{DEFAULT_FLOOR_BYTES // MIB} MiB may always be sent"
 )
-_NUMBER: Final = re.compile(r"-?\d+(?:_\d+)*(\.\d+)?")
+_PRICE_HELP: Final = (
+    "the model's price in US dollars for a million tokens, or IN/CACHED/OUT; 0/0: a local model (default: a table of "
+    "the vendors' prices)"
+)
+_NUMBER: Final = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)(\.\d+)?", re.ASCII)
 _EPILOG: Final = """\
 Keys are read from OPENAI_API_KEY and ANTHROPIC_API_KEY; they never reach the container.
 exit codes: 0 answered, 2 bad usage, 3 a limit (what there is of an answer is printed),
@@ -60,6 +68,8 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
     add("--sub-model", metavar="SPEC", help="the model that answers sub-questions (default: the same)")
     add("--base-url", metavar="URL", help="address of a compatible server (Ollama: http://127.0.0.1:11434/v1)")
     add("--sub-base-url", metavar="URL", help="the sub-model's (default: --base-url, which then serves both)")
+    add("--price", metavar="IN/OUT", help=_PRICE_HELP)
+    add("--sub-price", metavar="IN/OUT", help="the sub-model's, likewise")
     add("--prompt-mode", choices=("standard", "conservative", "no_subcalls"), default="standard")
     add(
         "--observe",
@@ -69,7 +79,9 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
     )
     limits = parser.add_argument_group("limits, each a number or 'unlimited'")
     for option, field in LIMIT_OPTIONS.items():
-        limits.add_argument(option, metavar="N", help=f"{_HELP[option]} (default: {getattr(Limits(), field):,})")
+        default = getattr(Limits(), field)
+        said = "unlimited" if default == UNLIMITED else f"{default:,}"
+        limits.add_argument(option, metavar="N", help=f"{_HELP[option]} (default: {said})")
     policies = parser.add_argument_group("policies on what leaves for a model and what comes back")
     add = policies.add_argument
     add(
@@ -90,6 +102,8 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
         default="kernel",
         help="data: with numpy and pandas; 28 MB to download at its first use",
     )
+    add("--schema", metavar="FILE", help="JSON schema of the answer; what is printed is JSON that fits it")
+    add("--dry-run", action="store_true", help="print what would be sent first and the most it can cost; start nothing")
     add("--json", action="store_true", help="print answer, stop reason, usage, documents, decisions and trace as JSON")
     add("--keep", action="store_true", help="keep all text in the trace, the document's too")
     add(
@@ -121,10 +135,10 @@ def policies_from(options: argparse.Namespace) -> list[Policy]:
     if options.canary:
         found.append(Canary())
     if options.max_egress is not None:
-        times = _NUMBER.fullmatch(options.max_egress)
-        if times is None or float(options.max_egress) <= 0:
+        times = options.max_egress.replace(",", "") if _NUMBER.fullmatch(options.max_egress) else "0"
+        if float(times) <= 0:
             raise ConfigError(f"--max-egress: {options.max_egress!r} is not a number above 0")
-        found.append(EgressLimit(float(options.max_egress)))
+        found.append(EgressLimit(float(times)))
     return found
 
 
@@ -136,11 +150,11 @@ def limits_from(options: argparse.Namespace) -> Limits:
     """
     from orchestrator.errors import ConfigError
 
-    given: dict[str, float] = {}
+    given: dict[str, float | Decimal] = {}
     for option, field in LIMIT_OPTIONS.items():
         text = getattr(options, option.removeprefix("--").replace("-", "_"))
         if text is not None:
-            given[field] = _number(option, text)
+            given[field] = _money(option, text) if field == "max_cost_usd" else _number(option, text)
     try:
         return Limits(**given)  # type: ignore[arg-type]
     except ConfigError as error:
@@ -148,6 +162,7 @@ def limits_from(options: argparse.Namespace) -> Limits:
         for option, field in LIMIT_OPTIONS.items():
             said = said.replace(f"Limits.{field}: inf", f"{option}: 'unlimited'")
             said = said.replace(f"Limits.{field}:", f"{option}:")
+        said = re.sub(r"Decimal\('([^']*)'\) is not a Decimal or an integer", r"\1 is not a number", said)
         raise ConfigError(said.replace("or UNLIMITED", "or 'unlimited'")) from None
 
 
@@ -171,6 +186,38 @@ def keep_days_from(options: argparse.Namespace) -> int:
     return int(text)
 
 
+def prices_from(options: argparse.Namespace, root: str, sub: str | None) -> dict[str, Price]:
+    """The prices that the options name, by the models' names.
+
+    Raises:
+        ConfigError: One is no price, or there is no model of its own that it could be of; names the option.
+    """
+    from orchestrator.errors import ConfigError
+    from orchestrator.providers.prices import parse_price
+
+    found: dict[str, Price] = {}
+    for option, text, model in (("--price", options.price, root), ("--sub-price", options.sub_price, sub)):
+        if text is None:
+            continue
+        if model is None:
+            raise ConfigError(f"{option}: the sub-questions go to {root}, whose price is --price")
+        try:
+            price = parse_price(text)
+        except ConfigError as error:
+            raise ConfigError(f"{option}: {error}") from None
+        if found.get(model, price) != price:
+            raise ConfigError(f"{option}: both models are named {model}, so they have one price; give --price alone")
+        found[model] = price
+    return found
+
+
+def _money(option: str, text: str) -> Decimal | float:
+    if text == "unlimited":
+        return UNLIMITED
+    _number(option, text)
+    return Decimal(text.replace(",", ""))
+
+
 def _number(option: str, text: str) -> float:
     from orchestrator.errors import ConfigError
 
@@ -179,4 +226,5 @@ def _number(option: str, text: str) -> float:
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise ConfigError(f"{option}: {text!r} is neither a number nor 'unlimited'")
-    return float(text) if match[1] else int(text)
+    plain = text.replace(",", "")
+    return float(plain) if match[1] else int(plain)

@@ -7,10 +7,10 @@ name is somebody else's package, Python only says that `orchestrator.cli` is mis
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 EXIT_BAD_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 
 def intruder() -> str | None:
@@ -21,6 +21,8 @@ def intruder() -> str | None:
     except ImportError as error:
         if not (error.name or "").startswith("orchestrator"):
             raise
+        import importlib.util
+
         spec = importlib.util.find_spec("orchestrator")
         places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
         return (
@@ -35,7 +37,16 @@ def intruder() -> str | None:
 
 
 def start() -> int | None:
-    """Run the command; its own exit code, or that of bad usage."""
+    """Run the command; its own exit code, or that of bad usage or of Ctrl-C, which may come while imports run."""
+    try:
+        return run()
+    except KeyboardInterrupt:
+        sys.stderr.write("airlock: interrupted\n")
+        return EXIT_INTERRUPTED
+
+
+def run() -> int | None:
+    """Check, import and run."""
     problem = intruder()
     if problem:
         sys.stderr.write(f"airlock: {problem}\n")

@@ -137,6 +137,14 @@ class Policy:
         """Text put behind the system prompts of the root and of the sub-models; "" for none."""
         return ""
 
+    def summary(self, document_bytes: int) -> str:
+        """What the start of a run says of it, in a few words that are safe to show: by default its name.
+
+        Args:
+            document_bytes: Size of the run's document.
+        """
+        return self.name
+
     def for_run(self) -> Policy:
         """The policy as one run (with its whole recursion tree) is to use it: this one, unless it keeps state."""
         return self

@@ -53,6 +53,8 @@ class PolicyChain:
         self._document_bytes = document_bytes
         self.system_note = "".join(policy.system_note for policy in self._policies)
         """What stands behind every system prompt of the run."""
+        self.summaries = [safe_text(policy.summary(document_bytes)) for policy in self._policies]
+        """What the start of the run says of each."""
 
     def request(
         self, messages: Sequence[Message], *, role: Role, depth: int, model: str, sent_bytes: int
@@ -153,7 +155,7 @@ def _is_sound(decision: object, texts: int) -> bool:
         case Redact(text=str(text), count=int(count), reason=str()):
             return not texts and count >= 1 and len(text.encode("utf-8", "surrogatepass")) <= MAX_TEXT_BYTES
         case Redact(text=tuple(new), count=int(count), reason=str()):
-            return len(new) == texts and count >= 1 and all(isinstance(text, str) for text in new)
+            return 0 < texts == len(new) and count >= 1 and all(isinstance(text, str) for text in new)
     return False
 
 

@@ -103,9 +103,18 @@ class EgressLimit(Policy):
         self._times = times
         self._floor_bytes = floor_bytes
 
+    def summary(self, document_bytes: int) -> str:
+        """The limit in bytes, and which of the two numbers it is."""
+        times = f"{self._times:,g} x {document_bytes:,} bytes"
+        by = times if self._most(document_bytes) > self._floor_bytes else f"the floor; {times} is no more"
+        return f"{self.name} of {self._most(document_bytes):,} bytes ({by})"
+
+    def _most(self, document_bytes: int) -> int:
+        return max(self._floor_bytes, int(self._times * document_bytes))
+
     def on_request(self, request: OutgoingRequest) -> Decision:
         """Refuse what would exceed the limit."""
-        most = max(self._floor_bytes, int(self._times * request.document_bytes))
+        most = self._most(request.document_bytes)
         if request.sent_bytes + request.size_bytes <= most:
             return Allow()
         return Refuse(

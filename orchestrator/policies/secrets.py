@@ -46,7 +46,7 @@ _KEY_LINES: Final = re.compile(r"[A-Za-z0-9+/=\s\\]{0,20000}")
 # What a text itself calls a secret: name = value, "name": "value", Bearer value; but no call and no attribute in code
 _NAMED: Final = re.compile(
     r"(?:password|passwd|secret|token|api[_ -]?key|access[_ -]?key|private[_ -]?key|credentials?|bearer)"
-    r"[a-z0-9_-]{0,20}[\"']?(?:\s{0,3}[:=]\s{0,3}|\s)[\"']?(?P<value>[a-z0-9+/=_~-]{16,512}+)(?![.(\[])",
+    r"[a-z0-9_-]{0,20}+[\"']?(?:\s{0,3}[:=]\s{0,3}|\s)[\"']?(?P<value>[a-z0-9+/=_~-]{16,512}+)(?![.(\[])",
     re.IGNORECASE,
 )
 _NAMES: Final = ("passw", "secret", "token", "key", "credential", "bearer")

@@ -43,6 +43,7 @@ class AnthropicInterface(SDKInterface):
     """
 
     vendor: ClassVar[str] = "anthropic"
+    api: ClassVar[str] = "Anthropic"
     key_variable: ClassVar[str] = "ANTHROPIC_API_KEY"
     base_url_variable: ClassVar[str] = "ANTHROPIC_BASE_URL"
 
@@ -66,7 +67,9 @@ class AnthropicInterface(SDKInterface):
         return anthropic
 
     def _new_client(self, *, local: bool, bound: Any) -> Any:
-        http = self._sdk.DefaultAsyncHttpxClient(event_hooks={"response": [bound]}, trust_env=not local)
+        http = self._sdk.DefaultAsyncHttpxClient(
+            event_hooks={"response": [bound]}, trust_env=not local, follow_redirects=False
+        )
         return self._sdk.AsyncAnthropic(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
 
     async def _open(self, client: Any, request: ModelRequest, timing: Any) -> Any:
@@ -104,11 +107,11 @@ def _count(usage: Any, builder: ReplyBuilder) -> None:
         if is_count(count):
             builder.counts[field] = max(count, builder.counts.get(field, 0))
     cached = builder.counts.get("cache_read_input_tokens", 0)
+    written = builder.counts.get("cache_creation_input_tokens", 0)
     builder.usage = believed_usage(
-        input_tokens=builder.counts.get("input_tokens", 0)
-        + cached
-        + builder.counts.get("cache_creation_input_tokens", 0),
+        input_tokens=builder.counts.get("input_tokens", 0) + cached + written,
         cached=cached,
+        written=written,
         output_tokens=builder.counts.get("output_tokens"),
     )
 

@@ -51,6 +51,7 @@ class TokenUsage:
     Attributes:
         input_tokens: All input tokens, cached ones included (whatever the vendor's own convention).
         cached_input_tokens: Those of them read from the provider's cache.
+        cache_write_tokens: Those of them written to it.
         output_tokens: Output tokens, hidden reasoning included.
         estimated: The provider gave no count; these are 4 characters a token.
     """
@@ -58,6 +59,7 @@ class TokenUsage:
     input_tokens: int
     output_tokens: int
     cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
     estimated: bool = False
 
 

@@ -109,7 +109,7 @@ class _ThreadedProvider:
             outcome.close()
             raise self._error("query() is async; make it blocking, or give the class an async complete(request)")
         if not isinstance(outcome, str):
-            raise self._error(f"query() returned a {type(outcome).__name__} instead of a str")
+            raise self._error(f"query() returned a value of type {type(outcome).__name__} instead of a str")
         if len(outcome.encode("utf-8", "surrogatepass")) > request.max_reply_bytes:
             raise self._error(f"the reply is longer than {request.max_reply_bytes:,} bytes")
         return outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from orchestrator.errors import ProviderError
 from orchestrator.providers.sdk import SDKInterface
 from orchestrator.providers.streaming import ReplyBuilder, believed_usage
 
@@ -37,6 +38,7 @@ class OpenAIInterface(SDKInterface):
     """
 
     vendor: ClassVar[str] = "openai"
+    api: ClassVar[str] = "OpenAI"
     key_variable: ClassVar[str] = "OPENAI_API_KEY"
     base_url_variable: ClassVar[str] = "OPENAI_BASE_URL"
 
@@ -48,20 +50,30 @@ class OpenAIInterface(SDKInterface):
         return openai
 
     def _new_client(self, *, local: bool, bound: Any) -> Any:
-        http = self._sdk.DefaultAsyncHttpx2Client(event_hooks={"response": [bound]}, trust_env=not local)
+        http = self._sdk.DefaultAsyncHttpx2Client(
+            event_hooks={"response": [bound]}, trust_env=not local, follow_redirects=False
+        )
         return self._sdk.AsyncOpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
 
     async def _open(self, client: Any, request: ModelRequest, timing: Any) -> Any:
+        length_field = self._length_field
         try:
-            return await self._create(client, request, timing)
+            return await self._create(client, request, timing, length_field)
         except (self._sdk.BadRequestError, self._sdk.UnprocessableEntityError) as exc:
-            if self._length_field == _OLD_LENGTH_FIELD or _LENGTH_FIELD not in str(exc):
+            if length_field == _OLD_LENGTH_FIELD or _LENGTH_FIELD not in str(exc):
                 raise
         self._length_field = _OLD_LENGTH_FIELD
-        return await self._create(client, request, timing)
+        raise ProviderError(  # a second sending is an attempt of its own
+            f"{self.name}: the server wants {_OLD_LENGTH_FIELD}",
+            provider=self.name,
+            status=400,
+            retryable=True,
+            retry_after_s=0.0,
+            refused=True,
+        )
 
-    async def _create(self, client: Any, request: ModelRequest, timing: Any) -> Any:
-        options: dict[str, Any] = {self._length_field: self._max_tokens}
+    async def _create(self, client: Any, request: ModelRequest, timing: Any, length_field: str) -> Any:
+        options: dict[str, Any] = {length_field: self._max_tokens}
         if self._temperature is not None:
             options["temperature"] = self._temperature
         return await client.chat.completions.create(
@@ -79,6 +91,7 @@ class OpenAIInterface(SDKInterface):
             builder.usage = believed_usage(
                 input_tokens=event.usage.prompt_tokens,
                 cached=getattr(details, "cached_tokens", None),
+                written=getattr(details, "cache_write_tokens", None),
                 output_tokens=event.usage.completion_tokens,
             )
         if not event.choices:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import os
 import sys
 import types
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.errors import ConfigError, ProviderError
 from orchestrator.providers.base import (
@@ -20,9 +21,6 @@ from orchestrator.providers.base import (
     estimate_usage,
 )
 from orchestrator.providers.direct import ask
-
-if TYPE_CHECKING:
-    import os
 
 Reply = str | ModelReply
 ReplyFunction = Callable[[ModelRequest], Reply | Awaitable[Reply]]
@@ -111,7 +109,7 @@ class ScriptedProvider(LLMInterface):
         if isinstance(reply, ModelReply):
             return reply
         if not isinstance(reply, str):
-            raise self._error(f"the script replied with a {type(reply).__name__}; a reply is a str or a ModelReply")
+            raise self._error(f"the script's reply is of type {type(reply).__name__}; it must be a str or a ModelReply")
         return ModelReply(text=reply, usage=estimate_usage(request.messages, reply))
 
     def _error(self, text: str) -> ProviderError:
@@ -127,7 +125,7 @@ class _Playlist:
         for index, reply in enumerate(replies):
             if not isinstance(reply, (str, ModelReply, Exception)):
                 raise ConfigError(
-                    f"ScriptedProvider.replies[{index}]: a {type(reply).__name__} is no reply; "
+                    f"ScriptedProvider.replies[{index}]: of type {type(reply).__name__}, which is no reply; "
                     "one is a str, a ModelReply or an exception"
                 )
         self._name = name
@@ -148,13 +146,14 @@ def load_scripted(path: str | os.PathLike[str]) -> ScriptedProvider:
     """Load a script that plays a model, for ``--model scripted:FILE.py``.
 
     The file is **executed on the host, with all rights of the user**: it must be the user's own, like any program
-    they start. It defines ``reply(request)`` (a function as `ScriptedProvider` takes it) or ``REPLIES`` (a list).
+    they start. It defines ``reply(request)`` (a function as `ScriptedProvider` takes it) or ``REPLIES`` (a list). The
+    model's name is ``scripted:`` and the path as given.
 
     Raises:
         ConfigError: The file can't be read or executed, or defines neither.
     """
     file = Path(path)
-    name = f"scripted:{file.name}"
+    name = f"scripted:{os.fspath(path)}"
     module = types.ModuleType(f"airlock_script_{file.stem}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module  # dataclasses and typing look their module up there

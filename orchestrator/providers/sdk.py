@@ -27,6 +27,7 @@ _CONNECT_TIMEOUT_S: Final = 15.0
 _SILENCE_TIMEOUT_S: Final = 600.0  # a reasoning model may say nothing for minutes
 _TRAILER_S: Final = 5.0  # after the reply's end: for the usage and the end of the stream
 _MOST_OUTPUT_TOKENS: Final = 10_000_000
+_NOTHING_THERE: Final = (404, 405)
 _PLACEHOLDER_KEY: Final = "no-key"
 _SECRETS_OF_A_CLIENT: Final = ("api_key", "auth_token", "aws_secret_key", "aws_session_token", "access_token")
 
@@ -35,6 +36,7 @@ class SDKInterface(LLMInterface):
     """A model behind a vendor's async SDK. Use `OpenAIInterface` or `AnthropicInterface`."""
 
     vendor: ClassVar[str]
+    api: ClassVar[str]
     key_variable: ClassVar[str]
     base_url_variable: ClassVar[str]
 
@@ -138,6 +140,8 @@ class SDKInterface(LLMInterface):
         stream = await self._open(self._client(), request, self._timing(request.timeout_s))
         stage.streaming = True
         try:
+            if _is_html(stream.response):
+                raise self._error(self._no_api)
             if self._callers_client is not None:
                 bound_body(stream.response, self._max_wire_bytes)
             await self._read(stream, builder)
@@ -184,14 +188,20 @@ class SDKInterface(LLMInterface):
     def _failure(self, exc: Exception, request: ModelRequest, stage: _Stage, *, timed_out: bool) -> ProviderError:
         if timed_out:
             return self._error(f"no complete reply within {request.timeout_s:.1f} s")
+        if isinstance(exc, ProviderError):
+            return exc
         if isinstance(exc, ReplyTooLargeError):
             return self._error(str(exc))
+        response = getattr(exc, "response", None)
+        if getattr(exc, "status_code", None) in _NOTHING_THERE and _is_html(response):
+            return self._error(self._no_api, refused=True)
         from_server = from_server_error(exc, provider=self.name, secrets=self._secrets, streaming=stage.streaming)
         if from_server is not None:
             return from_server
         if self._is_connection_error(exc):
             unsent = _never_connected(exc)
-            return self._error(f"the connection failed: {self._describe(exc)}", retryable=True, refused=unsent)
+            hint = f" at {_shown_url(self._base_url)}; does the server run?" if unsent and self._base_url else ""
+            return self._error(f"the connection failed: {self._describe(exc)}{hint}", retryable=True, refused=unsent)
         if stage.streaming:
             return self._error(f"the stream can't be read: {type(exc).__name__}", retryable=True)
         return self._error(f"the request can't be sent: {self._describe(exc)}")
@@ -205,6 +215,11 @@ class SDKInterface(LLMInterface):
 
     def _error(self, text: str, *, retryable: bool = False, refused: bool = False) -> ProviderError:
         return ProviderError(f"{self.name}: {text}", provider=self.name, retryable=retryable, refused=refused)
+
+    @property
+    def _no_api(self) -> str:
+        where = f" at {_shown_url(self._base_url)}" if self._base_url else ""
+        return f"this is no {self.api}-compatible API{where} (it answered text/html)"
 
     def _describe(self, exc: Exception) -> str:
         innermost: BaseException = exc
@@ -311,6 +326,16 @@ def _never_connected(exc: BaseException) -> bool:
             return True
         cause = cause.__cause__
     return False
+
+
+def _is_html(response: Any) -> bool:
+    return str(getattr(response, "headers", {}).get("content-type", "")).startswith("text/html")
+
+
+def _shown_url(url: str) -> str:
+    """Without the password and the query that it may have."""
+    parts = urlsplit(url)
+    return safe_text(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl())
 
 
 def _is_local(base_url: str | None) -> bool:

@@ -60,19 +60,25 @@ class ReplyBuilder:
         return ModelReply(text=text, usage=usage, finish_reason=finish_reason or "other")
 
 
-def believed_usage(*, input_tokens: object, cached: object, output_tokens: object) -> TokenUsage | None:
+def believed_usage(
+    *, input_tokens: object, cached: object, output_tokens: object, written: object = None
+) -> TokenUsage | None:
     """A vendor's own count, or None where it is missing or can't be (negative, absurd, an empty prompt).
 
     Args:
         input_tokens: All input tokens, cached ones included.
         cached: Those read from the cache; what is no count is taken as 0.
         output_tokens: Output tokens.
+        written: Those written to the cache; likewise.
     """
     if not is_count(input_tokens) or not is_count(output_tokens) or input_tokens == 0:
         return None
-    read = cached if is_count(cached) else 0
+    read = min(cached if is_count(cached) else 0, input_tokens)
     return TokenUsage(
-        input_tokens=input_tokens, output_tokens=output_tokens, cached_input_tokens=min(read, input_tokens)
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_input_tokens=read,
+        cache_write_tokens=min(written if is_count(written) else 0, input_tokens - read),
     )
 
 

@@ -90,7 +90,7 @@ async def test_keys_are_not_in_the_box_nor_in_requests_traces_or_reprs(
 
 FIELDS = {
     "run_start": {"format", "root", "sub", "prompt_mode", "observe", "isolation", "context", "limits", "question"}
-    | {"documents", "policies"},
+    | {"documents", "policies", "policy_summaries", "prices"},
     "turn": {"turn", "finish_reason", "wall_s", "usage", "response"},
     "cell_start": {"turn", "cell", "code"},
     "sub_call": {"turn", "model", "error_kind", "usage", "wall_s", "prompt", "data", "reply", "error"}
@@ -99,7 +99,8 @@ FIELDS = {
     | {"clock", "lost_because", "late_chars", "answered", "output", "error"},
     "box_lost": {"turn", "because"},
     "setup": {"doing"},
-    "run_end": {"stop_reason", "usage", "answer", "failure", "policy_decisions", "redactions", "redactions_in_trace"},
+    "run_end": {"stop_reason", "usage", "answer", "failure", "policy_decisions", "redactions", "redactions_in_trace"}
+    | {"answer_kind", "valid", "stop_detail"},
 }
 TEXTS = {"question", "response", "prompt", "data", "reply", "error", "output", "answer"}
 

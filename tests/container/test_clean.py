@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.exits import ExitCode
+from sandbox.engine import connect
 from sandbox.image import ensure_image
 from tests.conftest import REPOSITORY
 
@@ -35,7 +36,7 @@ def airlock(state: Path, *words: str, **environment: str) -> subprocess.Complete
 
 
 def test_a_dry_run_names_everything_of_ours_and_removes_nothing(state: Path, image_id: str) -> None:
-    done = airlock(state, "clean", "--all", "--dry-run", "--json")
+    done = airlock(state, "clean", "--all", "--force", "--dry-run", "--json")
     assert done.returncode == ExitCode.ANSWERED, done.stderr
     found = json.loads(done.stdout)["leftovers"]
     assert {"kind": "trace", "name": str(state / "traces" / TRACE), "goes": True, "why": found[-1]["why"]} in found
@@ -45,6 +46,30 @@ def test_a_dry_run_names_everything_of_ours_and_removes_nothing(state: Path, ima
     assert TRACE not in kept.stdout
     assert (state / "traces" / TRACE).exists()
     assert ensure_image(pytest.fail) == image_id
+
+
+def test_an_image_that_a_box_runs_from_stays_and_nothing_fails(state: Path, image_id: str) -> None:
+    client = connect()
+    box = client.create_container(image_id, entrypoint=["true"])["Id"]
+    try:
+        done = airlock(state, "clean", "--all", "--force", "--dry-run", "--json")
+        client.remove_container(box)
+        box = ""
+        after = airlock(state, "clean", "--all", "--force", "--dry-run", "--json")
+    finally:
+        if box:
+            client.remove_container(box)
+        client.close()
+    assert done.returncode == ExitCode.ANSWERED, done.stderr
+
+    def left(printed: str) -> list[str]:
+        return [
+            item["why"] for item in json.loads(printed)["leftovers"] if item["kind"] == "image" and not item["goes"]
+        ]
+
+    assert left(done.stdout)
+    assert set(left(done.stdout)) == {"a box runs from it"}
+    assert left(after.stdout) == []
 
 
 def test_all_asks_and_where_nobody_can_answer_it_says_what_to_give(state: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,6 +125,55 @@ def test_a_partial_answer_is_printed_at_a_limit() -> None:
     assert done.stderr.endswith(b"the root used all of its replies (--max-iterations); the answer is partial\n")
 
 
+def test_the_best_effort_behind_the_last_turn_is_printed_and_named() -> None:
+    done = ask(["```repl\nword = 'quartz'\n```", "FINAL_VAR(word)"], "--max-iterations", "1")
+    assert (done.returncode, done.stdout) == (ExitCode.LIMIT, b"quartz\n")
+    assert done.stderr.endswith(b"(--max-iterations); the answer is what the root said when asked once more\n")
+
+
+SCHEMA = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
+
+
+def test_a_schema_makes_the_answer_json_that_fits_it(desk: Path) -> None:
+    (desk / "schema.json").write_text(json.dumps(SCHEMA))
+    replies = ["```repl\nSUBMIT(words=1)\n```", "```repl\nSUBMIT(word='gr\u00fcn')\n```"]
+    done = ask(replies, "--schema", "schema.json")
+    assert (done.returncode, done.stdout.decode()) == (ExitCode.ANSWERED, '{"word": "gr\u00fcn"}\n')
+    assert b"the answer does not fit the schema: $: required" in done.stderr
+    done = ask(replies, "--schema", "schema.json", "--json")
+    printed = json.loads(done.stdout)
+    assert (printed["value"], printed["valid"], printed["answer_kind"]) == ({"word": "gr\u00fcn"}, True, "final")
+
+
+def test_what_does_not_fit_the_schema_is_not_printed_as_if_it_did(desk: Path) -> None:
+    (desk / "schema.json").write_text(json.dumps(SCHEMA))
+    replies = ["```repl\nSUBMIT(words=1)\n```", "FINAL(words)"]
+    done = ask(replies, "--schema", "schema.json", "--max-iterations", "1")
+    assert (done.returncode, done.stdout) == (ExitCode.LIMIT, b"")
+    assert done.stderr.endswith(b"what there is of an answer does not fit the schema; --json shows it\n")
+    done = ask(replies, "--schema", "schema.json", "--max-iterations", "1", "--json")
+    printed = json.loads(done.stdout)
+    assert (printed["answer"], printed["valid"], printed["value"]) == ("words", False, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "'schema.json' can't be read"),
+        ("{", "'schema.json' holds no JSON"),
+        ("[]", "it must be an object"),
+        ('{"type": "strin"}', "--schema schema.json['type']"),
+    ],
+)
+def test_a_schema_that_is_none_is_said_before_anything_is_spent(desk: Path, text: str | None, words: str) -> None:
+    if text is not None:
+        (desk / "schema.json").write_text(text)
+    done = ask(["FINAL(x)"], "--schema", "schema.json")
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, b"")
+    assert words in done.stderr.decode()
+    assert not (desk / "state").exists()
+
+
 def test_a_run_without_progress_ends_as_one() -> None:
     done = ask(["Hm.", "Well.", "So."], "--json")
     assert done.returncode == ExitCode.LIMIT
@@ -132,9 +182,37 @@ def test_a_run_without_progress_ends_as_one() -> None:
 
 
 def test_a_token_limit_too_small_for_any_call_ends_the_run() -> None:
-    done = ask(["FINAL(x)"], "--max-tokens", "100")
+    done = ask(["FINAL(x)"], "--max-tokens", "100", "--json")
+    record = json.loads(done.stdout)
+    assert (done.returncode, record["answer"]) == (ExitCode.LIMIT, None)
+    assert re.fullmatch(r"the call may need [\d,]+ tokens .*, 100 of 100 are left", record["stop_detail"])
+    said = f"the token limit does not allow the next call (--max-tokens): {record['stop_detail']}"
+    assert record["error"] == said
+    assert done.stderr.decode().endswith(f"airlock: {said}; there is no answer\n")
+
+
+def test_the_anchor_is_the_head_and_an_earlier_one_is_overwritten(desk: Path) -> None:
+    (desk / "anchor").write_text("0" * 64 + "\n")
+    assert ask(TWICE, "--audit-anchor", "anchor").returncode == ExitCode.ANSWERED
+    trace = next((desk / "state" / "traces").iterdir())
+    assert (desk / "anchor").read_text() == f"{verify_trace(trace).head}\n"
+
+
+def test_a_run_says_what_it_cost() -> None:
+    done = ask(TWICE, "--json", "--price", "10/50", "--max-cost", "5")
+    cost_usd = json.loads(done.stdout)["usage"]["cost_usd"]
+    assert 0 < cost_usd < 0.1
+    assert f" of them estimated), about ${cost_usd:.4f}, ".encode() in done.stderr
+    unpriced = ask(TWICE, "--json")
+    assert json.loads(unpriced.stdout)["usage"]["cost_usd"] is None
+    assert b", cost not known, " in unpriced.stderr
+
+
+def test_a_limit_in_money_too_small_for_any_call_ends_the_run() -> None:
+    done = ask(["FINAL(x)"], "--price", "10/50", "--max-cost", "0.01")
     assert (done.returncode, done.stdout) == (ExitCode.LIMIT, b"")
-    assert b"--max-tokens" in done.stderr
+    assert b"the limit in money does not allow the next call (--max-cost)" in done.stderr
+    assert b"there is no answer" in done.stderr
 
 
 def test_a_cell_ends_with_the_run() -> None:
@@ -192,7 +270,7 @@ def test_a_terminal_sees_no_byte_that_it_would_obey() -> None:
     assert b"\x1b[2J" not in shown
     assert b"\x07" not in shown
     assert "\u202e".encode() not in shown
-    assert b"of 30" in shown  # the live line
+    assert b"turn 1/30" in shown  # the live line
 
 
 def test_an_answer_nobody_reads_ends_quietly() -> None:
@@ -224,6 +302,31 @@ def test_a_signal_in_the_middle_of_a_cell_removes_the_box(
     assert boxes_left(owner) == []
     assert list((desk / "state" / "store").iterdir()) == []
     assert only_trace(desk)[-1]["stop_reason"] == "cancelled"
+
+
+def test_a_second_ctrl_c_ends_a_run_whose_model_blocks(desk: Path) -> None:
+    line = command([], "ask", "doc.txt", "-q", "Which word?")
+    (desk / "model.py").write_text(
+        "import pathlib, time\ndef reply(request):\n    pathlib.Path('asked').touch()\n    time.sleep(600)\n"
+    )
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    owner = owner_label(process.pid)
+    for _ in range(600):
+        if (desk / "asked").exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    said = b""
+    while b"stopping; press Ctrl-C again to stop at once\n" not in said:
+        said += process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=30)
+    (trace,) = (desk / "state" / "traces").iterdir()
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert f"airlock: cancelled: 0 turns, 0 sub-calls, 0 tokens so far; trace {trace}\n" in rest.decode()
+    assert rest.endswith(b"airlock: stopped by Ctrl-C\n")
+    assert boxes_left(owner) == []
 
 
 def _wait_for_the_cell(desk: Path) -> None:

@@ -61,6 +61,5 @@ async def test_a_run_uses_it_and_a_table_is_an_answer() -> None:
     root = script(code(cell), "FINAL_VAR(df)")
     result = await run_rlm(root, context=CONTEXT, sandbox=SPEC)
     assert result.answer is not None
-    assert result.answer.splitlines()[0].split() == ["people"]
-    assert result.answer.splitlines()[2].split() == ["c0", str(sum(range(0, 30_000, 7)))]
+    assert result.answer.splitlines()[:2] == ["city,people", f"c0,{sum(range(0, 30_000, 7))}"]
     assert "numpy and pandas are installed" in root.requests[0].messages[0].content

@@ -118,7 +118,7 @@ async def test_a_value_too_large_is_refused() -> None:
     root = script(code("x = 'a' * 2001", then="FINAL_VAR(x)"), code("FINAL('a' * 2001)"), code("FINAL('a' * 2000)"))
     result = await run(root, limits=Limits(max_reply_bytes=2000))
     assert result.answer == "a" * 2000
-    assert "or is too long" in shown(root, 1)
+    assert "a text of 2,001 bytes is too long; at most 2,000 bytes are allowed" in shown(root, 1)
     assert "2,001 bytes; at most 2,000 are allowed" in shown(root, 2)
 
 
@@ -260,10 +260,11 @@ async def test_silent_turns_count_in_a_row_only() -> None:
 
 
 async def test_the_turn_limit_returns_the_answer_that_was_not_taken() -> None:
-    root = ScriptedProvider(lambda _: code("pass", then="FINAL(a guess)"))
+    beside = code("pass", then="FINAL(a guess)")
+    root = script(beside, beside, "nothing more")
     result = await run(root, max_iterations=2)
     assert (result.answer, result.stop_reason, result.usage.turns) == ("a guess", "turn_limit", 2)
-    assert len(root.requests) == 2
+    assert (result.answer_kind, len(root.requests)) == ("partial", 3)
 
 
 async def test_the_turn_limit_without_any_answer_returns_none() -> None:
@@ -273,12 +274,12 @@ async def test_the_turn_limit_without_any_answer_returns_none() -> None:
 
 async def test_the_token_limit_returns_the_answer_that_was_not_taken() -> None:
     dear = ModelReply(
-        text=code("x = 1", then="FINAL(a guess)"), usage=TokenUsage(input_tokens=40_000, output_tokens=5_000)
+        text=code("x = 1", then="FINAL(a guess)"), usage=TokenUsage(input_tokens=1_000, output_tokens=16_000)
     )
     root = script(dear, "FINAL(never asked)")
-    result = await run(root, limits=Limits(max_tokens=50_000))
+    result = await run(root, limits=Limits(max_tokens=30_000))
     assert (result.answer, result.stop_reason) == ("a guess", "token_limit")
-    assert (len(root.requests), result.usage.total_tokens) == (1, 45_000)
+    assert (len(root.requests), result.usage.total_tokens) == (1, 17_000)
 
 
 async def test_tokens_too_few_for_even_one_reply() -> None:

@@ -338,20 +338,29 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def ask(replies: list[str], *options: str) -> subprocess.CompletedProcess[str]:
+def ask(replies: list[str], *options: str, model: str = "model.py") -> subprocess.CompletedProcess[str]:
     Path("model.py").write_text(f"REPLIES = {replies!r}")
     line = [sys.executable, "-m", "orchestrator.cli.main", "ask", "doc.txt", "-q", "Which?", *options]
-    done = subprocess.run([*line, "--model", "scripted:model.py"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*line, "--model", f"scripted:{model}"], capture_output=True, text=True, check=False)
     print(done.stderr)
     return done
 
 
 @pytest.mark.usefixtures("desk")
 def test_a_refused_run_has_its_own_message_and_code() -> None:
-    done = ask(["FINAL(x)"], "--allow-model", "openai:a", "--allow-model", "openai:b", "--quiet")
-    assert (done.returncode, done.stdout) == (ExitCode.POLICY, "")
-    said = "the policy ModelAllowList refused: the model 'scripted:model.py' is not allowed at depth 0"
-    assert done.stderr == f"airlock: {said}; there is no answer\n"
+    limits = ("--max-egress", "0.0001", "--max-tokens", "unlimited")
+    Path("talks.py").write_text("def reply(request):\n    return '```repl\\nprint(1)\\n```' + 'x' * 30_000\n")
+    done = ask([], *limits, "--json", model="talks.py")
+    record = json.loads(done.stdout)
+    assert (done.returncode, record["answer"], record["stop_reason"]) == (ExitCode.POLICY, None, "policy_refused")
+    assert record["stop_detail"].startswith("EgressLimit: ")
+    assert record["stop_detail"].endswith(" more")
+    assert record["error"] == f"a policy refused: {record['stop_detail']}"
+    assert f"airlock: {record['error']}; there is no answer\n" in done.stderr
+    assert "airlock: policies refused once: EgressLimit: " in done.stderr
+    assert "airlock: policies: EgressLimit of 4,194,304 bytes (the floor; 0.0001 x " in done.stderr
+    end = json.loads(Path(record["trace"]).read_text().splitlines()[-1])
+    assert end["stop_detail"] == record["stop_detail"]
     assert ask(["FINAL(x)"], "--allow-model", "scripted:model.py").stdout == "x\n"
 
 
@@ -378,6 +387,6 @@ def test_egress_and_canary_stop_a_run() -> None:
     done = subprocess.run([*line, "--model", "scripted:tells.py"], capture_output=True, text=True, check=False)
     assert done.returncode == ExitCode.POLICY
     assert done.stderr == (
-        "airlock: the policy Canary refused: the system prompt's mark stands in a reply of the root model; "
+        "airlock: a policy refused: Canary: the system prompt's mark stands in a reply of the root model; "
         "there is no answer\n"
     )

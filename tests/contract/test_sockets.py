@@ -103,11 +103,26 @@ async def test_nobody_listens(vendor: Vendor) -> None:
 
     async with served(vendor, nothing) as llm:
         pass
-    with pytest.raises(ProviderError, match="the connection failed: ") as caught:
+    with pytest.raises(
+        ProviderError, match=r"the connection failed: .* at http://127\.0\.0\.1:\d+; does the server"
+    ) as caught:
         await llm.complete(request())
     assert caught.value.retryable
     assert caught.value.status is None
     assert caught.value.refused, "nothing was sent, so that nothing can have been billed"
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"404 Not Found"])
+async def test_a_page_is_no_api(vendor: Vendor, status: bytes) -> None:
+    async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        head = b"HTTP/1.1 " + status + b"\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: 6\r\n\r\n"
+        writer.write(head + b"<html>")
+
+    async with served(vendor, page) as llm:
+        with pytest.raises(ProviderError, match=rf"this is no {llm.api}-compatible API at http.*text/html") as caught:
+            await llm.complete(request())
+    assert not caught.value.retryable
 
 
 async def test_a_connection_that_breaks_behind_the_request_may_have_been_billed(vendor: Vendor) -> None:

@@ -21,6 +21,7 @@ from orchestrator import (
     ProviderError,
     StopReason,
 )
+from orchestrator.cli.anchor import AnchorFile
 from orchestrator.cli.ask import print_answer, question_and_files
 from orchestrator.cli.exits import OF_STOP_REASON, ExitCode, exit_code_of_error
 from orchestrator.cli.main import main
@@ -41,6 +42,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "report.txt").write_text("a report")
+    (tmp_path / "empty.txt").touch()
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0 binary")
     (tmp_path / "model.py").write_text(SCRIPT)
     (tmp_path / "broken.py").write_text("REPLIES = [\n")
@@ -71,7 +73,18 @@ SCRIPTED = ("--model", "scripted:model.py")
         (("ask", "report.txt", "."), "there is no question: the last argument, '.', is a directory"),
         (("ask", "report.txt", "-"), "there is no question: the last argument, '-', is stdin"),
         (("ask", "Who?"), "'Who?' is no file, and a question needs one"),
-        (("ask", "-q", "Who?"), "'Who?' is no file, and a question needs one"),
+        (("ask", "-q", "Who?"), "no document is named. Type: airlock ask FILE... -q"),
+        (("ask", "-q", "Who?", *SCRIPTED), "no document is named"),
+        (("ask", "empty.txt", "Who?", *SCRIPTED), "empty.txt: the document is empty"),
+        ((*ASK, *SCRIPTED, "--max-tokens", "2,00"), "--max-tokens: '2,00' is neither a number nor 'unlimited'"),
+        (
+            (*ASK, *SCRIPTED, "--allow-model", "openai:a"),
+            "--allow-model: the model scripted:model.py is not among them",
+        ),
+        ((*ASK, *SCRIPTED, "--audit-anchor", "report.txt"), "--audit-anchor: 'report.txt' is one of the documents"),
+        ((*ASK, *SCRIPTED, "--audit-anchor", "model.py"), "'model.py' exists and holds no earlier anchor (64 hex dig"),
+        ((*ASK, *SCRIPTED, "--audit-anchor", "."), "--audit-anchor: '.' is no regular file"),
+        ((*ASK, *SCRIPTED, "--audit-anchor", "no/a"), "--audit-anchor: 'no/a' can't be written: No such file or dir"),
         (("ask", "report.txt", "  "), "the question is empty"),
         (("ask", "report.txt", "-q", ""), "the question is empty"),
         (("ask", "-", "-", "Who?"), "stdin (-) is given twice"),
@@ -90,6 +103,23 @@ SCRIPTED = ("--model", "scripted:model.py")
         ((*ASK, *SCRIPTED, "--max-calls", "many"), "--max-calls: 'many' is neither a number nor 'unlimited'"),
         ((*ASK, *SCRIPTED, "--max-tokens", "inf"), "--max-tokens: 'inf' is neither a number nor 'unlimited'"),
         ((*ASK, *SCRIPTED, "--max-tokens", "1.5"), "--max-tokens: 1.5 is not an integer from 1"),
+        ((*ASK, *SCRIPTED, "--max-cost", "-1"), "--max-cost: -1 is not a number from 0 to 1,000,000, or 'unlimited'"),
+        ((*ASK, *SCRIPTED, "--max-cost", "$1"), "--max-cost: '$1' is neither a number nor 'unlimited'"),
+        (
+            (*ASK, *SCRIPTED, "--max-cost", "0.10"),
+            "--max-cost: what scripted:model.py costs is not known. Give its pri",
+        ),
+        ((*ASK, *SCRIPTED, "--price", "1"), "--price: '1' is no price: write IN/OUT, or IN/CACHED/OUT"),
+        (
+            (*ASK, *SCRIPTED, "--sub-price", "1/2"),
+            "--sub-price: the sub-questions go to scripted:model.py, whose price",
+        ),
+        (
+            (*ASK, *SCRIPTED, "--sub-model", "scripted:model.py", "--price", "1/2", "--sub-price", "2/2"),
+            "--sub-price: both models are named scripted:model.py, so they have one price; give --price alone",
+        ),
+        ((*ASK, "--model", "scripted:missing.py", "--dry-run"), "scripted:missing.py: there is no such file"),
+        (("ask", "missing.txt", "Who?", *SCRIPTED, "--dry-run"), "missing.txt: no such file"),
         ((*ASK, *SCRIPTED, "--max-seconds", "0"), "--max-seconds: 0 is not a number from 0.001"),
         ((*ASK, *SCRIPTED, "--max-depth", "unlimited"), "--max-depth: 'unlimited' is not an integer from 0 to 16"),
         ((*ASK, *SCRIPTED, "--max-egress", "much"), "--max-egress: 'much' is not a number above 0"),
@@ -216,8 +246,9 @@ def test_every_limit_option_sets_its_field() -> None:
     limits = limits_from(ask_parser(argparse.ArgumentParser).parse_args(every))
     fields = set(LIMIT_OPTIONS.values()) - {"max_depth"}
     assert {getattr(limits, field) for field in fields} == {UNLIMITED}
-    parsed = ask_parser(argparse.ArgumentParser).parse_args(["--max-seconds", "2.5", "--max-tokens", "3_000"])
-    assert limits_from(parsed) == Limits(max_wall_s=2.5, max_tokens=3000)
+    for number in ("3_000", "3,000", "3000"):
+        parsed = ask_parser(argparse.ArgumentParser).parse_args(["--max-seconds", "2.5", "--max-tokens", number])
+        assert limits_from(parsed) == Limits(max_wall_s=2.5, max_tokens=3000)
 
 
 def test_options_stand_anywhere_and_what_follows_two_dashes_is_none(capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,6 +256,27 @@ def test_options_stand_anywhere_and_what_follows_two_dashes_is_none(capsys: pyte
     assert capsys.readouterr().err == "airlock: missing.txt: no such file\n"
     assert main(["ask", *SCRIPTED, "--", "-q", "Who?"]) == ExitCode.USAGE
     assert capsys.readouterr().err == "airlock: -q: no such file\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["--sub-model=scripted:letter.txt", "--model", "--audit-anchor=report.txt", "-q", "-qWho?", "--keep"]
+)
+def test_no_document_can_be_named_like_an_option(desk: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """A shell puts the names of strangers' files where `*` stands."""
+    (desk / "letter.txt").write_text("import pathlib; pathlib.Path('ran').touch(); REPLIES = ['FINAL(x)']")
+    (desk / name).write_text("a document")
+    documents = sorted(file.name for file in desk.iterdir())
+    assert main(["ask", "--model", "scripted:model.py", "-q", "What?", *documents]) == ExitCode.USAGE
+    assert f"{name!r} is an option, and a file here" in capsys.readouterr().err
+    assert not (desk / "ran").exists()
+    assert (desk / "report.txt").read_text() == "a report"
+
+
+def test_a_document_that_is_named_like_an_option_can_be_asked_about(desk: Path) -> None:
+    (desk / "--keep").write_text("a document")
+    for words in (["./--keep"], ["--", "--keep"]):
+        done = run("ask", "--model", "scripted:model.py", "-q", "What?", *words)
+        assert done.returncode == ExitCode.SANDBOX, done.stderr  # no engine
 
 
 def test_every_stop_reason_and_error_has_its_code() -> None:
@@ -239,6 +291,67 @@ def test_every_stop_reason_and_error_has_its_code() -> None:
         RuntimeError("x"): ExitCode.INTERNAL,
     }
     assert {type(error): exit_code_of_error(error) for error in errors} == {type(e): c for e, c in errors.items()}
+
+
+def test_every_document_and_what_is_no_anchor_keeps_its_bytes(desk: Path) -> None:
+    (desk / "link").symlink_to("report.txt")
+    os.link(desk / "report.txt", desk / "hard")
+    (desk / "notes").write_text("a" * 65)
+    (desk / "digest").write_text("a" * 64)
+    before = {file.name: file.read_bytes() for file in desk.iterdir() if file.is_file()}
+    for name in ("report.txt", "./report.txt", "link", "hard", "notes", "model.py"):
+        assert main([*ASK, *SCRIPTED, "--audit-anchor", name]) == ExitCode.USAGE
+    assert main(["ask", "digest", "Who?", *SCRIPTED, "--audit-anchor", "digest"]) == ExitCode.USAGE
+    assert {file.name: file.read_bytes() for file in desk.iterdir() if file.is_file()} == before
+
+
+def test_an_anchor_is_written_at_the_end_and_only_over_an_earlier_one(desk: Path) -> None:
+    file, head = desk / "anchor", "0123456789abcdef" * 4
+    anchor = AnchorFile(str(file), ["report.txt"])
+    assert not file.exists(), "nothing is left of a run that never starts"
+    anchor.write(head)
+    assert file.read_text() == head + "\n"
+    file.write_text("f" * 64)
+    anchor = AnchorFile(str(file), [])
+    assert file.read_text() == "f" * 64
+    anchor.write(head)
+    assert file.read_text() == head + "\n"
+    file.write_text("somebody's text")
+    with pytest.raises(UsageError, match="holds no earlier anchor"):
+        anchor.write(head)
+    assert file.read_text() == "somebody's text"
+
+
+def test_a_run_that_never_starts_leaves_no_anchor(desk: Path) -> None:
+    assert main(["ask", "missing.txt", "Who?", *SCRIPTED, "--audit-anchor", "anchor"]) == ExitCode.USAGE
+    assert not (desk / "anchor").exists()
+
+
+def test_a_state_directory_that_can_not_be_made_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AIRLOCK_STATE", "/proc/x")
+    assert main([*ASK, *SCRIPTED]) == ExitCode.USAGE
+    assert capsys.readouterr().err.startswith("airlock: AIRLOCK_STATE: the trace '/proc/x/traces/")
+
+
+def test_ctrl_c_while_imports_run_is_one_line(tmp_path: Path) -> None:
+    """An import that takes long stands for all: the signal comes while it runs."""
+    slow = tmp_path / "slow" / "orchestrator"
+    slow.mkdir(parents=True)
+    (slow / "__init__.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    start = REPOSITORY / "orchestrator" / "cli" / "start.py"
+    process = subprocess.Popen(
+        [sys.executable, str(start), "--version"],
+        env=os.environ | {"PYTHONPATH": str(slow.parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"here\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (ExitCode.INTERRUPTED, b"airlock: interrupted\n")
 
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\u202eanswer\nsecond line"

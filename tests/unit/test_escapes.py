@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox.audit.escapes import ESCAPES, Escape, judge, judge_engine
+from sandbox.audit.changelogs import ask_changelogs
+from sandbox.audit.escapes import ESCAPES, UNKNOWN_BACKPORT, Escape, components, judge, judge_engine
 
 BY_CVE = {escape.cve: escape for escape in ESCAPES}
 
@@ -76,3 +79,44 @@ def test_podman_with_crun_is_unknown_for_runc() -> None:
     }
     verdicts = {j.escape.cve: j.verdict for j in judge_engine({"KernelVersion": "6.18.22"}, version)}
     assert verdicts == {escape.cve: "fixed" if escape.component == "kernel" else "unknown" for escape in ESCAPES}
+
+
+DEBIAN = {"OperatingSystem": "Debian GNU/Linux 12 (bookworm)", "KernelVersion": "6.1.0-42-amd64"}
+RUNC = {"Components": [{"Name": "runc", "Version": "1.1.5+ds1", "Details": {"GitCommit": "1.1.5+ds1-1+deb12u1"}}]}
+CHANGELOG = "runc (1.1.5+ds1-1+deb12u1) bookworm-security; urgency=high\n\n  * CVE-2024-21626: leaked fds\n"
+
+
+def asked(folder: Path, info: dict[str, Any] = DEBIAN, *, local: bool = True) -> dict[str, tuple[str, str]]:
+    """Verdict and reason by escape."""
+    known = components(info, RUNC)
+    found = ask_changelogs(judge_engine(info, RUNC), info, known, local=local, doc_dir=folder)
+    return {judgement.escape.cve: (judgement.verdict, judgement.reason) for judgement in found}
+
+
+def test_the_changelog_of_the_installed_version_decides_and_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "runc" / "changelog.Debian.gz"
+    file.parent.mkdir()
+    file.write_bytes(gzip.compress(CHANGELOG.encode()))
+    found = asked(tmp_path)
+    assert found["CVE-2024-21626"] == ("fixed", f"by the Debian changelog {file}")
+    assert found["CVE-2025-31133"] == ("unknown", f"below the fix, and {file} of this version does not name it")
+    kernel = tmp_path / "linux-image-6.1.0-42-amd64" / "changelog.Debian.gz"
+    assert found["CVE-2026-31431"] == ("unknown", f"{UNKNOWN_BACKPORT}: zgrep CVE-2026-31431 {kernel}")
+    assert asked(tmp_path, local=False)["CVE-2024-21626"][0] == "unknown"
+    file.write_bytes(gzip.compress(CHANGELOG.replace("deb12u1", "deb12u2").encode()))
+    assert asked(tmp_path)["CVE-2024-21626"][0] == "unknown", "of another version than the engine runs"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no gzip", gzip.compress(CHANGELOG.encode())[:-12]])
+def test_a_changelog_that_can_not_be_read_leaves_the_command(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "runc").mkdir()
+        (tmp_path / "runc" / "changelog.Debian.gz").write_bytes(content)
+    verdict, reason = asked(tmp_path)["CVE-2024-21626"]
+    assert verdict == "unknown"
+    assert reason.endswith(f": zgrep CVE-2024-21626 {tmp_path}/runc/changelog.Debian.gz")
+
+
+def test_elsewhere_no_command_of_debian_is_named(tmp_path: Path) -> None:
+    found = asked(tmp_path, DEBIAN | {"OperatingSystem": "Fedora Linux 42"})
+    assert found["CVE-2024-21626"] == ("unknown", UNKNOWN_BACKPORT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,12 +14,15 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import LimitExceeded, ProviderError
 from orchestrator.gate import Gate, upper_bound_tokens
-from orchestrator.ledger import Ledger, Permit
-from orchestrator.limits import Deadline, Limits
+from orchestrator.ledger import Ledger
+from orchestrator.limits import UNLIMITED, Limits
+from orchestrator.permit import Permit
 from orchestrator.prompts import SUB_SYSTEM_PROMPT
 from orchestrator.providers.base import Message, ModelReply, ModelRequest, Provider, TokenUsage
+from orchestrator.providers.prices import Price
 from orchestrator.providers.scripted import ScriptedProvider
 from orchestrator.recorder import MAX_REFUSALS_KEPT, Recorder
+from orchestrator.trace import TraceEvent
 from sandbox.messages import SubCallFailure
 
 
@@ -219,11 +223,14 @@ def _fail() -> str:
 # --- providers that break the contract ---
 
 
-NO_TEXT: Any = None
+NOTHING: Any = None
+WORD: Any = "5"
 USAGE = TokenUsage(input_tokens=1, output_tokens=1)
+WRONG: list[Any] = ["text", None, ModelReply(text=NOTHING, usage=USAGE), ModelReply(text="text", usage=NOTHING)]
+WRONG += [ModelReply(text="text", usage=TokenUsage(input_tokens=WORD, output_tokens=1))]
 
 
-@pytest.mark.parametrize("wrong", ["text", None, ModelReply(text=NO_TEXT, usage=USAGE)])
+@pytest.mark.parametrize("wrong", WRONG)
 async def test_what_is_no_reply_is_an_error_of_the_provider(wrong: Any) -> None:
     async def complete(_: ModelRequest) -> Any:
         return wrong
@@ -291,8 +298,8 @@ class Watched(Ledger):
         self.limits = limits
         self.permits: list[Permit] = []
 
-    async def reserve(self, *, tokens: int, sub_call: bool, until: Deadline | None = None) -> Permit:
-        permit = await super().reserve(tokens=tokens, sub_call=sub_call, until=until)
+    async def reserve(self, *, tokens: int, sub_call: bool, **more: Any) -> Permit:
+        permit = await super().reserve(tokens=tokens, sub_call=sub_call, **more)
         assert self.spent_tokens + self.reserved_tokens <= self.limits.max_tokens
         assert self.sub_calls <= self.limits.max_sub_calls
         assert tokens <= self.reserved_tokens
@@ -414,11 +421,96 @@ async def test_a_cancelled_call_is_settled_and_leaves_its_line() -> None:
         raise AssertionError
 
     door, ledger, recorder = gate(CustomProvider(complete))
-    call = asyncio.create_task(door.handle("What?", None))
+    call = asyncio.create_task(door.handle("What?" * 100, "the text"))
     await started.wait()
     assert ledger.reserved_tokens > 0
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     assert (ledger.reserved_tokens, ledger.estimated_tokens) == (0, ledger.spent_tokens)
-    assert recorder.outside_calls[0].error_kind == "Cancelled"
+    told = recorder.outside_calls[0]
+    assert told.error_kind == "Cancelled"
+    assert (told.prompt, told.data) == ("What?" * 100, "the text"), "a model was sent this"
+
+
+# --- money, and what is left ---
+
+
+CENT = Price(input_usd=Decimal(10_000), output_usd=Decimal(10_000))
+"""A cent a token."""
+
+
+def money_gate(sub: Provider, **limits: Any) -> tuple[Gate, Ledger, list[TraceEvent]]:
+    bounds, events = Limits(**limits), list[TraceEvent]()
+    ledger = Ledger(bounds)
+    door = Gate(
+        root=None,
+        sub=sub,
+        limits=bounds,
+        ledger=ledger,
+        recorder=Recorder([events.append]),
+        prices={"custom:model": CENT},
+    )
+    return door, ledger, events
+
+
+def bills(input_tokens: int, output_tokens: int) -> CustomProvider:
+    async def complete(_: ModelRequest) -> ModelReply:
+        return ModelReply(text="yes", usage=TokenUsage(input_tokens=input_tokens, output_tokens=output_tokens))
+
+    return CustomProvider(complete)
+
+
+async def test_a_call_is_charged_by_the_price_of_its_model_and_by_none_where_it_has_none() -> None:
+    door, ledger, _ = money_gate(bills(10, 5))
+    assert await door.handle("What?", None) == "yes"
+    assert ledger.cost_usd == Decimal("0.15")
+    door, ledger, _ = gate(bills(10, 5))
+    assert await door.handle("What?", None) == "yes"
+    assert ledger.cost_usd is None
+
+
+async def test_a_call_that_may_cost_too_much_is_refused_before_it_is_sent() -> None:
+    door, ledger, _ = money_gate(bills(1, 1), max_cost_usd=2)
+    refused = failure(await door.handle("x" * 1000, None))
+    assert refused.kind == "LimitExceeded"
+    assert refused.message.endswith("$2.00 of $2.00 are left")
+    assert (ledger.sub_calls, float(ledger.spent_usd), float(ledger.reserved_usd)) == (0, 0, 0)
+
+
+async def test_a_provider_that_bills_more_than_was_reserved_is_recorded_and_no_further_call_is_made() -> None:
+    door, ledger, events = money_gate(bills(9000, 1))
+    assert await door.handle("What?", None) == "yes", "it is paid for"
+    assert failure(await door.handle("What?", None)).message.startswith("a provider billed more than was reserved")
+    (told,) = [event.facts for event in events if event.kind == "overbilled"]
+    reserved = told.pop("reserved_tokens")
+    assert reserved < 2000
+    assert told == {
+        "turn": 0,
+        "model": "custom:model",
+        "billed_tokens": 9001,
+        "reserved_usd": reserved / 100,
+        "billed_usd": 90.01,
+    }
+    assert (ledger.overbilled, ledger.spent_tokens, ledger.reserved_tokens) == (True, 9001, 0)
+
+
+async def test_a_custom_provider_can_not_reserve_less_than_nothing() -> None:
+    model = bills(1, 0)
+    model.max_output_tokens = -(10**9)
+    door, ledger, _ = money_gate(model, max_tokens=1000, max_cost_usd=10)
+    assert await door.handle("What?", None) == "yes"
+    assert (ledger.reserved_tokens, ledger.spent_tokens) == (0, 1)
+
+
+async def test_what_is_left_is_said_in_plain_numbers() -> None:
+    door, _, _ = money_gate(bills(10, 5), max_cost_usd=20, max_tokens=2000, max_turns=7, max_wall_s=100, max_depth=2)
+    await door.handle("What?", None)
+    left = door.budget()
+    assert 0 < left.pop("seconds") <= 100
+    assert left == {"sub_calls": 99, "tokens": 1985, "cost_usd": 19.85, "turns": 7, "depth": 2}
+    off: dict[str, Any] = dict.fromkeys(
+        ("max_sub_calls", "max_tokens", "max_turns", "max_wall_s", "max_cost_usd"), UNLIMITED
+    )
+    assert {name for name, amount in gate(echo(), **off)[0].budget().items() if amount is not None} == {"depth"}
+    assert gate(None)[0].budget()["sub_calls"] == 0

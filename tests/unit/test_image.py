@@ -139,3 +139,7 @@ def test_no_program_that_lies_where_we_were_started_is_run(tmp_path: Path, monke
     with build_dir() as folder, pytest.raises(ImageError, match="No matching distribution"):
         image._fetch_wheels("kernel", "x86_64", folder)
     assert not list(tmp_path.glob("*.ran"))
+
+
+def test_what_pip_or_a_registry_says_is_escaped() -> None:
+    assert image._escaped("two\nlines \x1b]0;title\x07 \u202e é") == "two\nlines \\x1b]0;title\\x07 \\u202e é"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.clean import _traces
 from orchestrator.cli.options import keep_days_from
 from orchestrator.errors import ConfigError
 from orchestrator.kept import kept_traces, remove_old_traces
@@ -39,6 +40,16 @@ def test_a_trace_as_it_is_written_is_one_of_them(tmp_path: Path) -> None:
     assert [kept.path for kept in kept_traces(tmp_path / "traces")] == [trace.path]
     assert trace.path.stat().st_mode & 0o777 == 0o600
     assert trace.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_trace_of_a_run_that_lasts_is_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRLOCK_STATE", str(tmp_path))
+    trace = TraceFile(tmp_path / "traces", keep_text=False)
+    (found,) = _traces(live_too=False)
+    assert (found.remove, found.why) == (None, "its run still lasts")
+    assert _traces(live_too=True)[0].remove is not None
+    trace.close()
+    assert _traces(live_too=False)[0].remove is not None
 
 
 def test_nothing_else_is_touched(tmp_path: Path) -> None:

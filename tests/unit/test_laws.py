@@ -10,14 +10,16 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import LimitExceeded, ProviderError
 from orchestrator.gate import Gate
-from orchestrator.ledger import Ledger, Permit
+from orchestrator.ledger import Ledger
 from orchestrator.limits import Limits
+from orchestrator.permit import Permit
 from orchestrator.progress import ProgressPrinter
 from orchestrator.providers.base import Message, ModelReply, ModelRequest, TokenUsage
 from orchestrator.recorder import Recorder
@@ -146,9 +148,9 @@ def settlings(monkeypatch: pytest.MonkeyPatch) -> list[Permit]:
     settled: list[Permit] = []
     settle = Permit._settle
 
-    def count(permit: Permit, usage: TokenUsage) -> None:
+    def count(permit: Permit, usage: TokenUsage, cost_usd: Decimal | None) -> None:
         settled.append(permit)
-        settle(permit, usage)
+        settle(permit, usage, cost_usd)
 
     monkeypatch.setattr(Permit, "_settle", count)
     return settled
@@ -178,7 +180,8 @@ async def test_law_2_a_permit_is_settled_once_and_charges_every_ancestor(
     charged = {"ok": 10, "refuse": 0}.get(outcome, reserved)
     assert [ledger.spent_tokens for ledger in ledgers] == [charged] * 3
     assert [ledger.estimated_tokens for ledger in ledgers] == [0 if outcome in ("ok", "refuse") else charged] * 3
-    assert [(ledger.sub_calls, ledger.root_calls) for ledger in ledgers] == [(sub_call, not sub_call)] * 3
+    counted = [(ledger.sub_calls, ledger.root_calls) for ledger in ledgers]
+    assert counted == [(sub_call, not sub_call), (1, 0), (1, 0)], "to a run above, a child's root is a sub-model"
 
 
 async def test_law_2_an_ancestor_can_refuse() -> None:
@@ -195,7 +198,8 @@ async def test_law_2_an_ancestor_can_refuse() -> None:
 
 
 def test_law_3_a_sub_call_has_no_field_for_identity() -> None:
-    assert {field.name for field in dataclasses.fields(messages.Query)} == {"call_id", "indexes", "prompts", "data"}
+    fields = {field.name for field in dataclasses.fields(messages.Query)}
+    assert fields == {"call_id", "indexes", "prompts", "data", "child"}, "child is its kind, not whose it is"
     assert list(inspect.signature(Gate.handle).parameters) == ["self", "prompt", "data"]
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from orchestrator.errors import LimitExceeded
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import OVERBILLED, Ledger
 from orchestrator.limits import UNLIMITED, Deadline, Limits
+from orchestrator.permit import Overbill, Permit
 from orchestrator.providers.base import TokenUsage
+from orchestrator.providers.prices import Price
 
 
 def used(input_tokens: int, output_tokens: int = 0, *, cached: int = 0, estimated: bool = False) -> TokenUsage:
@@ -70,7 +74,7 @@ async def test_usage_that_lies_never_gives_tokens_back(lie: TokenUsage, charged:
 async def test_a_refusal_names_the_limit_what_is_used_and_what_is_allowed() -> None:
     ledger = Ledger(Limits(max_sub_calls=2, max_tokens=5000))
     for _ in range(2):
-        (await ledger.reserve(tokens=1000, sub_call=True)).settle(used(2000))
+        (await ledger.reserve(tokens=2000, sub_call=True)).settle(used(2000))
     with pytest.raises(LimitExceeded, match=r"^2 of 2 sub-calls used$") as calls:
         await ledger.reserve(tokens=1, sub_call=True)
     with pytest.raises(LimitExceeded, match=r"1,001 tokens .* 1,000 of 5,000 are left") as tokens:
@@ -195,3 +199,115 @@ def test_a_child_ends_with_its_parent() -> None:
     parent = Ledger(Limits(max_wall_s=10))
     assert Ledger(Limits(max_wall_s=100), parent=parent).deadline.remaining_s <= 10
     assert Ledger(Limits(max_wall_s=1), parent=parent).deadline.remaining_s <= 1
+
+
+# --- money ---
+
+
+DOLLAR = Price(input_usd=Decimal(1_000_000), output_usd=Decimal(1_000_000))
+"""A dollar a token."""
+
+
+def usd(amount: int) -> Decimal:
+    return Decimal(amount)
+
+
+async def reserved(ledger: Ledger, tokens: int, **asked: Any) -> Permit:
+    most_usd = DOLLAR.most_usd(input_tokens=tokens, output_tokens=0)
+    return await ledger.reserve(tokens=tokens, sub_call=True, most_usd=most_usd, price=DOLLAR, **asked)
+
+
+async def test_money_is_reserved_before_and_charged_after_to_every_ancestor() -> None:
+    top = Ledger(Limits(max_cost_usd=100))
+    child = Ledger(Limits(max_cost_usd=UNLIMITED), parent=top)
+    permit = await reserved(child, 60)
+    assert [(ledger.reserved_usd, ledger.spent_usd) for ledger in (top, child)] == [(usd(60), usd(0))] * 2
+    assert (child.usd_left, child.left()["cost_usd"]) == (usd(40), 40.0)
+    permit.settle(used(10, 5))
+    assert [(ledger.reserved_usd, ledger.spent_usd, ledger.cost_usd) for ledger in (top, child)] == [
+        (usd(0), usd(15), usd(15))
+    ] * 2
+    assert child.usage(turns=0, wall_s=0).cost_usd == 15
+    with pytest.raises(LimitExceeded, match=r"may cost \$86.00 .* \$85.00 of \$100.00 are left") as refused:
+        await reserved(child, 86)
+    assert refused.value.limit == "max_cost_usd"
+    (await reserved(child, 85)).settle_unknown()
+    assert (top.spent_usd, top.usd_left, top.estimated_tokens) == (usd(100), usd(0), 85)
+    (await reserved(child, 0)).settle_refused()
+    assert (top.spent_usd, top.reserved_usd) == (usd(100), usd(0))
+
+
+async def test_a_reservation_waits_for_the_money_of_calls_in_flight() -> None:
+    ledger = Ledger(Limits(max_cost_usd=10))
+    first = await reserved(ledger, 9)
+    waiting = asyncio.create_task(reserved(ledger, 9))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    first.settle(used(1))
+    (await waiting).settle(used(1))
+    held = await reserved(ledger, 8)
+    with pytest.raises(LimitExceeded, match=r"^calls in flight hold the \$8.00 it may need$") as refused:
+        await reserved(ledger, 8, until=Deadline(0.02))
+    assert refused.value.limit == "max_cost_usd"
+    held.settle_refused()
+
+
+async def test_under_a_limit_in_money_nothing_without_a_price_is_reserved() -> None:
+    child = Ledger(Limits(), parent=Ledger(Limits(max_cost_usd=10)))
+    with pytest.raises(LimitExceeded, match="no price") as refused:
+        await child.reserve(tokens=1, sub_call=False)
+    assert refused.value.limit == "max_cost_usd"
+
+
+async def test_a_cost_is_unknown_once_a_call_without_a_price_was_billed() -> None:
+    ledger = Ledger(Limits())
+    (await reserved(ledger, 5)).settle(used(5))
+    (await ledger.reserve(tokens=5, sub_call=True)).settle_refused()
+    assert ledger.usage(turns=0, wall_s=0).cost_usd == 5, "what a server refuses costs nothing at any price"
+    (await ledger.reserve(tokens=5, sub_call=True)).settle(used(5))
+    assert ledger.usage(turns=0, wall_s=0).cost_usd is None
+    assert ledger.spent_usd == 5
+
+
+# --- a provider that bills more than was reserved ---
+
+
+async def test_what_is_billed_above_the_reservation_is_charged_and_ends_the_whole_tree() -> None:
+    top = Ledger(Limits(max_tokens=1000))
+    left, right = (Ledger(Limits(), parent=top) for _ in range(2))
+    in_flight = await right.reserve(tokens=300, sub_call=True)
+    waiting = asyncio.create_task(right.reserve(tokens=690, sub_call=True))
+    permit = await left.reserve(tokens=100, sub_call=True)
+    await asyncio.sleep(0)
+    permit.settle(used(90, 11))
+    assert permit.overbill == Overbill(reserved_tokens=100, billed_tokens=101, reserved_usd=None, billed_usd=None)
+    assert [ledger.spent_tokens for ledger in (left, right, top)] == [101, 0, 101]
+    with pytest.raises(LimitExceeded) as refused:
+        await waiting
+    assert refused.value.limit == OVERBILLED
+    for ledger in (left, right, top):
+        assert ledger.overbilled
+        with pytest.raises(LimitExceeded, match="billed more than was reserved"):
+            ledger.check(sub_call=False)
+    in_flight.settle(used(5))
+    assert (top.reserved_tokens, top.spent_tokens) == (0, 106)
+
+
+@pytest.mark.parametrize(("max_cost_usd", "ends"), [(UNLIMITED, False), (10, True)])
+async def test_money_above_the_reservation_counts_where_a_limit_is_in_money(max_cost_usd: float, ends: bool) -> None:
+    ledger = Ledger(Limits(max_cost_usd=max_cost_usd))
+    price = Price(input_usd=Decimal(0), output_usd=Decimal(1_000_000))
+    permit = await ledger.reserve(tokens=10, sub_call=True, most_usd=Decimal(1), price=price)
+    permit.settle(used(0, 2))
+    assert ledger.overbilled is ends
+    if ends:
+        assert permit.overbill == Overbill(
+            reserved_tokens=10, billed_tokens=2, reserved_usd=Decimal(1), billed_usd=Decimal(2)
+        )
+
+
+async def test_what_stays_within_the_reservation_ends_nothing() -> None:
+    ledger = Ledger(Limits(max_cost_usd=10))
+    permit = await reserved(ledger, 10)
+    permit.settle(used(5, 5))
+    assert (permit.overbill, ledger.overbilled) == (None, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ def test_the_defaults_are_those_that_the_readme_promises() -> None:
         "max_depth": 1,
         "max_sub_calls": 100,
         "max_tokens": 2_000_000,
+        "max_cost_usd": UNLIMITED,
         "max_wall_s": 900,
         "max_call_s": 600,
         "max_concurrency": 16,
@@ -30,8 +32,12 @@ def test_the_defaults_are_those_that_the_readme_promises() -> None:
         "cell_cpu_s": 60,
         "cell_wait_s": 600,
         "memory_bytes": GIB,
+        "max_boxes": 4,
+        "max_live_boxes": 16,
+        "max_store_bytes": 256 * MIB,
     }
-    assert all(math.isfinite(value) for value in dataclasses.astuple(Limits()))
+    off = {name for name, value in dataclasses.asdict(Limits()).items() if not math.isfinite(value)}
+    assert off == {"max_cost_usd"}, "money can be bounded only where prices are known"
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Limits)])
@@ -63,6 +69,15 @@ def test_what_is_no_number_in_range_is_refused_by_name(field: str, value: Any) -
 def test_a_value_out_of_range_is_refused_with_the_range(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"Limits\.{field}: {value!r} is not an? (integer|number) from [\d.,]+ to"):
         Limits(**{field: value})
+
+
+@pytest.mark.parametrize("value", [0.5, 1.0, Decimal("-0.01"), Decimal("NaN"), Decimal("sNaN"), Decimal("-Infinity")])
+def test_money_is_a_decimal_and_no_float(value: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^Limits\.max_cost_usd: .* is not a Decimal or an integer from 0 to 1,000,000"
+    ):
+        Limits(max_cost_usd=value)
+    assert Limits(max_cost_usd=2).max_cost_usd == Limits(max_cost_usd=Decimal("2.00")).max_cost_usd
 
 
 def test_off_is_spelled_unlimited() -> None:
@@ -108,3 +123,9 @@ def test_the_box_has_the_memory_that_the_limits_say() -> None:
 def test_a_box_outlives_its_run_a_little_and_never_a_day() -> None:
     assert spec_for(None, Limits(max_wall_s=60)).lifetime_s == 180
     assert spec_for(None, Limits(max_wall_s=UNLIMITED)).lifetime_s == 24 * 3600
+
+
+def test_limits_that_are_a_dict_are_named() -> None:
+    wrong: Any = {"max_turns": 2}
+    with pytest.raises(ConfigError, match=r"limits: of type dict; write limits=Limits\(max_turns=2\)"):
+        merge_limits(wrong, max_depth=None)

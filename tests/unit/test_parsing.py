@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.parsing import FinalText, FinalVar, ParsedReply, missing_reason, parse_reply
+from orchestrator.parsing import FinalText, FinalVar, ParsedReply, missing_reason, parse_reply, reads_like_a_plan
 from tests.root_scripts import as_reply
 
 MIB = 1024 * 1024
@@ -188,8 +188,84 @@ def test_what_is_missing_is_named(text: str, reason: str) -> None:
     assert missing_reason(parsed).startswith(reason)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'FINAL_VAR("The answer is 42.")',
+        "FINAL_VAR('Paris, France')",
+        "FINAL_VAR([1, 2])",
+        "FINAL_VAR({'a': 1})",
+        "FINAL_VAR(-1)",
+        "FINAL_VAR(x + 1)",
+        "FINAL_VAR(x[0])",
+    ],
+)
+def test_a_literal_in_final_var_is_told_where_it_belongs(text: str) -> None:
+    parsed = parse_reply(text)
+    assert parsed.final is None
+    assert "needs the name of a variable" in missing_reason(parsed)
+    assert missing_reason(parsed).endswith("for the answer itself write FINAL(your answer)")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("FINAL(x)\n\nFINAL_VAR(y)", FinalVar("y")),
+        ("FINAL_VAR(y)\n\nFINAL(x)", FinalText("x")),
+        ("FINAL_VAR(y)\n```text\nFINAL(quoted)\n```", FinalVar("y")),
+        ("FINAL_VAR(y)\nI could also call FINAL(x) here.", FinalVar("y")),
+        ("FINAL(an answer)\nFINAL(one that never closes", FinalText("an answer")),
+        ("FINAL(FINAL_VAR(y))", FinalText("FINAL_VAR(y)")),
+    ],
+)
+def test_of_two_answers_the_last_well_formed_one_counts(text: str, expected: object) -> None:
+    assert parse_reply(text).final == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I will first look at the context and then count the names.",
+        "I'll search for the key.",
+        "I\u2019ll search for the key.",
+        "Let me look at the first chunk",
+        "Let's split it into 10 chunks.",
+        "First, I need to find the headings.",
+        "Okay, so I should ask a sub-model.",
+        "Plan: 1) read, 2) count",
+        "**My plan** is to read it",
+        "Step 1: look at the length of context",
+        "We are going to read each chapter.",
+    ],
+)
+def test_a_plan_is_told_from_an_answer(text: str) -> None:
+    assert reads_like_a_plan(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "42",
+        "I",
+        "I Will Always Love You",
+        "Iwill",
+        "Plan B was chosen in March.",
+        "The plan was dropped.",
+        "William will sign it.",
+        "First, the names differ.",
+        "Step 12 failed",
+        "Letters from the front",
+        "It says that I will pay.",
+        "No answer: the context does not say.",
+        "",
+    ],
+)
+def test_an_answer_is_no_plan(text: str) -> None:
+    assert reads_like_a_plan(text) is (text == "I Will Always Love You"), "the song is asked back once, and no more"
+
+
 def test_a_name_of_the_reply_is_shown_short() -> None:
-    assert len(missing_reason(parse_reply(f"FINAL_VAR({'9' * 5000})"))) < 120
+    assert len(missing_reason(parse_reply(f"FINAL_VAR({'9' * 5000})"))) < 160
     assert len(missing_reason(parse_reply(f"```{'j' * 5000}\nx\n```"))) < 120
 
 
@@ -266,6 +342,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "quotes": lambda n: "```repl\n" + "'\"" * (n // 2),
     "backslashes": lambda n: "```repl\n'" + "\\" * n,
     "white space": lambda n: "FINAL(" + " \n" * (n // 2),
+    "answers that begin like plans": lambda n: "FINAL(" + "first, " * (n // 7) + ")",
     "tabs before a fence": lambda n: ("\t" * 50 + "``\n") * (n // 53),
     "thinking": lambda n: "<think>" * (n // 7),
     "closed thinking": lambda n: "x\n</think>\n" * (n // 11),

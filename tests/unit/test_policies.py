@@ -111,7 +111,7 @@ async def test_a_gate_of_a_deeper_run_tells_its_depth() -> None:
     gate = Gate(
         root=door.model,
         sub=door.model,
-        limits=Limits(),
+        limits=Limits(max_depth=3),
         ledger=door.ledger,
         recorder=door.recorder,
         policies=PolicyChain([watch]),
@@ -200,6 +200,14 @@ async def test_what_is_no_decision_is_a_refusal(decision: Any) -> None:
     assert isinstance(refused, SubCallFailure)
     assert refused.message == "Told: on_request returned no decision that can be followed"
     assert door.model.requests == []
+
+
+@pytest.mark.parametrize("decision", [*BROKEN[:5], Redact(text=(), count=1, reason="r")])
+async def test_what_is_no_decision_on_a_reply_or_an_answer_is_a_refusal(decision: Any) -> None:
+    door = Door(Told(reply=lambda _: decision))
+    assert isinstance(await door.sub("x"), SubCallFailure)
+    with pytest.raises(PolicyRefused):
+        PolicyChain([Told(answer=lambda _: decision)]).answer("x", partial=False)
 
 
 async def test_a_redaction_can_not_make_a_reply_too_large_for_the_box() -> None:
@@ -376,6 +384,31 @@ async def test_what_the_ledger_refuses_was_not_sent() -> None:
     assert isinstance(refused, SubCallFailure)
     assert refused.kind == "LimitExceeded"
     assert door.ledger.sent_bytes == 0
+
+
+async def test_no_policy_has_to_read_what_could_not_be_sent_anyway() -> None:
+    told = Told()
+    door = Door(told, max_sub_calls=1)
+    assert await door.sub("x") == "x"
+    asked = len(told.seen)
+    assert isinstance(await door.sub("x"), SubCallFailure)
+    assert len(told.seen) == asked
+
+
+async def test_a_retry_that_is_refused_does_not_take_back_that_something_was_sent() -> None:
+    """A refusal is a sub-call that never reached a model, and little of it is kept."""
+    broken = ProviderError("broke", provider="p", retryable=True)
+    for door in (
+        Door(EgressLimit(1, floor_bytes=len(SUB_SYSTEM_PROMPT) + 1000), replies=[broken] * 4, document_bytes=1),
+        Door(replies=[broken] * 4, max_sub_calls=1),
+    ):
+        kinds: list[str] = []
+        door.recorder._listeners = (lambda event, kinds=kinds: kinds.append(event.kind),)  # type: ignore[misc]
+        assert isinstance(await door.sub("x" * 300, "the text"), SubCallFailure)
+        assert len(door.model.requests) == 1
+        (call,) = door.recorder.outside_calls
+        assert (len(call.prompt), call.data) == (300, "the text")
+        assert kinds[-1] == "sub_call"
 
 
 async def test_a_childs_bytes_are_the_whole_trees() -> None:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import LimitExceeded, PolicyRefused, ProviderError
 from orchestrator.gate import Gate
-from orchestrator.ledger import Ledger, Permit
+from orchestrator.ledger import Ledger
 from orchestrator.limits import Limits
+from orchestrator.permit import Permit
 from orchestrator.policies.base import Allow, Decision, Policy, Redact, Refuse
 from orchestrator.policies.canary import Canary
 from orchestrator.policies.chain import PolicyChain
@@ -122,9 +124,9 @@ def settlings() -> Any:
     given_out: list[Permit] = []
     settle, reserve = Permit._settle, Ledger.reserve
 
-    def counted(permit: Permit, usage: TokenUsage) -> None:
+    def counted(permit: Permit, usage: TokenUsage, cost_usd: Decimal | None) -> None:
         counts[id(permit)] += 1
-        settle(permit, usage)
+        settle(permit, usage, cost_usd)
 
     async def remembered(ledger: Ledger, **asked: Any) -> Permit:
         permit = await reserve(ledger, **asked)

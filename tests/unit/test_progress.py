@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator.limits import Usage
-from orchestrator.progress import CODE_LINES, OUTPUT_LINES, SUB_CALLS_SHOWN, ProgressPrinter
+from orchestrator.policies.limits import EgressLimit
+from orchestrator.progress import CODE_LINES, OUTPUT_LINES, SUB_CALLS_SHOWN, ProgressPrinter, _short
 from orchestrator.providers.base import ModelReply, TokenUsage
 from orchestrator.recorder import Recorder
 from orchestrator.result import StopReason, SubCall
@@ -27,6 +28,9 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+START = {"root": "r:m", "sub": "s:m", "isolation": "container", "context": "a string of 9 characters"}
 
 
 def facts(**changes: Any) -> dict[str, Any]:
@@ -49,8 +53,7 @@ def play(
     """A run with one turn whose every text is `text`."""
     recorder = Recorder([printer])
     bounds = {"max_turns": 30, "max_sub_calls": 100, "max_tokens": 2_000_000, "max_wall_s": 900} | (limits or {})
-    start = {"root": "r:m", "sub": "s:m", "isolation": "container", "context": "a string of 9 characters"}
-    recorder.emit("run_start", start | {"limits": bounds}, question=text)
+    recorder.emit("run_start", START | {"limits": bounds}, question=text)
     recorder.emit("setup", {"doing": "building the image"})
     recorder.emit("box", {"isolation": "container", "runtime": "runc", "held": 70, "not_checked": ["a", "b"]})
     usage = TokenUsage(input_tokens=1000, output_tokens=234)
@@ -74,9 +77,22 @@ def test_a_log_has_one_plain_line_an_event_with_sizes_and_no_text() -> None:
         "airlock:   building the image",
         "airlock: box started: container (runc), audit: 70 controls held, 2 could not be checked",
         "airlock: turn 1: 1.5 s, 1,234 tokens",
-        "airlock: turn 1, cell 1: error, 0.25 s, 22 characters of output, 3 sub-calls (1 LimitExceeded)",
+        "airlock: turn 1, cell 1: error ValueError, 0.25 s, 22 characters of output, 3 sub-calls (1 LimitExceeded)",
         "airlock:   the box was lost (the kernel died by signal 9); a fresh one is started with the context in it",
-        "airlock: turn limit: 1 turn, 2 sub-calls, 1 refused, 5 tokens (5 in, 0 out), 3.0 s",
+        "airlock: turn limit: 1 turn, 2 sub-calls, 1 refused, 5 tokens (5 in, 0 out), $0.00, 3.0 s",
+    ]
+
+
+def test_an_answer_that_does_not_fit_and_the_question_behind_the_last_turn_are_lines_without_text() -> None:
+    stream = io.StringIO()
+    recorder = Recorder([ProgressPrinter(stream)])
+    recorder.invalid_answer(["$.name: missing", "$.n: int_parsing"], SECRET)
+    recorder.last_chance(ModelReply(text=SECRET, usage=TokenUsage(input_tokens=1, output_tokens=1)), 0.5)
+    recorder.last_chance(None, 0.5, failure="LimitExceeded")
+    assert stream.getvalue().splitlines() == [
+        "airlock:   the answer does not fit the schema: $.name: missing",
+        "airlock: no turns are left: the root was asked once more, for its best answer",
+        "airlock: no turns are left: the root was asked once more, for its best answer (LimitExceeded)",
     ]
 
 
@@ -85,7 +101,7 @@ def test_a_terminal_shows_the_text_and_a_live_line() -> None:
     play(ProgressPrinter(stream))
     shown = stream.getvalue()
     assert shown.count(SECRET) >= 6  # reply, code, question, replies, output, error
-    assert re.search(r"turn 1 of 30 · 3 of 100 sub-calls · 3,702 of 2,000,000 tokens · 14:\d\d left", shown)
+    assert re.search(r"asking the root, 0 s · turn 2/30 · 3/100 sub-calls · 3\.7k/2M tokens · 14:\d\d left", shown)
     assert "turn limit" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is there again
 
@@ -96,7 +112,89 @@ def test_the_live_line_follows_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     printer = ProgressPrinter(stream)
     play(printer, limits={"max_wall_s": "unlimited", "max_turns": "unlimited"})
     status = printer._tally.status()
-    assert status.startswith("turn 1 · 3 of 100 sub-calls · 3,702 of 2,000,000 tokens · 0:00 gone · ")
+    assert status == "asking the root, 0 s · turn 2 · 3/100 sub-calls · 3.7k/2M tokens · 0:00 gone"
+    assert len(status) < 80, "of the narrowest terminal nothing is cut off"
+
+
+def test_the_live_line_shows_the_turn_under_way() -> None:
+    printer = ProgressPrinter(io.StringIO())
+    seen = []
+    status = printer._tally.status
+    recorder = Recorder([printer, lambda event: seen.append((event.kind, status()))])
+    recorder.emit("run_start", {**START, "limits": {"max_turns": 1}})
+    recorder.emit("box", {"isolation": "container", "runtime": "runc", "held": 70, "not_checked": []})
+    turn = recorder.turn(ModelReply(text="x", usage=TokenUsage(input_tokens=1, output_tokens=1)), 1.0)
+    recorder.cell_ends(turn, recorder.cell_starts(turn, "pass"), facts())
+    assert [(kind, line.split(", ")[0], line.split(" · ")[1]) for kind, line in seen] == [
+        ("run_start", "starting the box", "turn 1/1"),
+        ("box", "asking the root", "turn 1/1"),
+        ("turn", "asking the root", "turn 1/1"),
+        ("cell_start", "running cell 1", "turn 1/1"),
+        ("cell", "asking the root", "turn 1/1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1k"),
+        (2_149, "2.1k"),
+        (19_438, "19k"),
+        (999_499, "999k"),
+        (999_999, "1M"),
+        (10**15, "1000T"),
+    ],
+)
+def test_numbers_of_the_live_line_are_short(number: int, shown: str) -> None:
+    assert _short(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        ("NameError: name 'x' is not defined", "error NameError, "),
+        ("the words of the document: x", "error, "),
+        ("a\x1b[2J: x", "error, "),
+        ("", "error, "),
+        ("N" * 50, "error " + "N" * 39 + "…, "),
+    ],
+)
+def test_of_an_error_a_log_shows_the_name_alone(error: str, shown: str) -> None:
+    stream = io.StringIO()
+    recorder = Recorder([ProgressPrinter(stream)])
+    turn = recorder.turn(ModelReply(text="x", usage=TokenUsage(input_tokens=1, output_tokens=1)), 1.0)
+    cell = recorder.cell_starts(turn, "pass")
+    cell.status, cell.error = "error", error
+    recorder.cell_ends(turn, cell, facts())
+    assert f"turn 1, cell 1: {shown}0.00 s, 0 characters of output\n" in stream.getvalue()
+
+
+def test_the_policies_are_named_at_the_start() -> None:
+    stream = io.StringIO()
+    summaries = ["Canary", EgressLimit(0.0001).summary(69)]
+    Recorder([ProgressPrinter(stream)]).emit("run_start", {**START, "limits": {}, "policy_summaries": summaries})
+    assert stream.getvalue().endswith(
+        "airlock: policies: Canary, EgressLimit of 4,194,304 bytes (the floor; 0.0001 x 69 bytes is no more)\n"
+    )
+
+
+def test_a_run_that_is_left_behind_has_an_end_line_and_one_that_ended_has_no_second(tmp_path: Any) -> None:
+    stream = io.StringIO()
+    printer = ProgressPrinter(stream, trace=tmp_path / "t.jsonl")
+    recorder = Recorder([printer])
+    recorder.turn(ModelReply(text="x", usage=TokenUsage(input_tokens=1000, output_tokens=1)), 1.0)
+    printer.left_behind()
+    printer.left_behind()
+    *_, last = stream.getvalue().splitlines()
+    assert last == f"airlock: cancelled: 1 turn, 0 sub-calls, 1,001 tokens so far; trace {tmp_path}/t.jsonl"
+    assert stream.getvalue().count("cancelled") == 1
+    ended = io.StringIO()
+    printer = ProgressPrinter(ended)
+    play(printer)
+    printer.left_behind()
+    assert "cancelled" not in ended.getvalue()
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import get_args
 
 import pytest
@@ -17,7 +18,10 @@ from orchestrator.prompts import (
     PromptMode,
     ask_again,
     budget_line,
+    doubt_plan,
     first_message,
+    last_chance,
+    not_valid,
     nudge,
     prompt_for,
 )
@@ -69,10 +73,17 @@ def test_the_first_message_ends_with_the_question() -> None:
     assert first_message("Who?", "a dict of 0 keys") == "`context` is a dict of 0 keys.\n\nThe question:\nWho?"
 
 
+def test_the_first_message_holds_the_schema_and_still_ends_with_the_question() -> None:
+    message = first_message("Who?", "a dict of 0 keys", schema='{"type": "object"}')
+    assert '\n{"type": "object"}\n\nThe question:\nWho?' in message
+    assert message.endswith("Who?")
+
+
 def test_the_budget_line_says_what_is_left() -> None:
     assert budget_line(turns=30, seconds=900, tokens=2_000_000, sub_calls=100) == (
         "Left: 30 replies, 100 sub-questions, 2,000,000 tokens, 900 s."
     )
+    assert budget_line(turns=2, seconds=9, usd=Decimal("0.5")) == "Left: 2 replies, $0.5000, 9 s."
     assert budget_line(turns=2, seconds=0.4) == "Left: 2 replies, 0 s."
     assert budget_line(turns=2, seconds=math.inf, sub_calls=1) == "Left: 2 replies, 1 sub-question."
     assert budget_line(turns=math.inf, seconds=math.inf) == ""
@@ -87,6 +98,11 @@ def test_what_we_say_is_neither_code_nor_an_answer_to_the_parser() -> None:
         RLM_NO_SUBCALLS_PROMPT,
         nudge("no code"),
         ask_again(),
+        doubt_plan(),
+        last_chance("full"),
+        last_chance("typed"),
+        not_valid(["$.a: missing"], "[the check's words 1: 1 character]\nx\n[end 1]"),
+        first_message("Who?", "a dict of 0 keys", schema='{"type": "object"}'),
     ):
         parsed = parse_reply(text)
         assert (parsed.cells, parsed.final) == ((), None)

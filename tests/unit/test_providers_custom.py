@@ -129,7 +129,7 @@ async def test_no_thread_is_started_when_too_many_hang(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("answer", [None, 42, b"bytes", ["list"]])
 async def test_a_reply_that_is_no_str_is_named(answer: object) -> None:
-    assert f"returned a {type(answer).__name__} instead of a str" in str(await failure(answer))
+    assert f"returned a value of type {type(answer).__name__} instead of a str" in str(await failure(answer))
 
 
 async def test_an_async_query_says_what_to_do() -> None:

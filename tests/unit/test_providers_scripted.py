@@ -77,13 +77,13 @@ async def test_bounds_are_kept() -> None:
 
 async def test_a_reply_of_the_wrong_type_is_named() -> None:
     wrong: Any = lambda _: 42  # noqa: E731
-    with pytest.raises(ProviderError, match="replied with a int"):
+    with pytest.raises(ProviderError, match="the script's reply is of type int"):
         await ScriptedProvider(wrong).complete(request())
 
 
 @pytest.mark.parametrize(
     ("replies", "text"),
-    [(["a", 3], r"replies\[1\]: a int"), ("text", "a str is neither"), (None, "a NoneType is neither")],
+    [(["a", 3], r"replies\[1\]: of type int"), ("text", "a str is neither"), (None, "a NoneType is neither")],
 )
 def test_what_is_no_script_is_refused(replies: Any, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
@@ -105,7 +105,7 @@ async def test_a_file_with_a_function(tmp_path: Path) -> None:
         "def reply(request):\n    state.calls += 1\n    return f'{state.calls}: {request.messages[-1].content}'\n"
     )
     llm = load_scripted(script)
-    assert llm.name == "scripted:model.py"
+    assert llm.name == f"scripted:{script}", "two files in different folders are two models"
     assert [(await llm.complete(request(text))).text for text in "ab"] == ["1: a", "2: b"]
 
 

@@ -171,3 +171,22 @@ def test_a_coroutine_that_hangs_in_another_thread_does_not_hold_up_the_end_of_th
         print("end")
     """)
     assert printed == "end"
+
+
+def test_a_slow_clean_up_is_told_of_once_and_a_second_ctrl_c_does_not_wait_for_it() -> None:
+    told: list[str] = []
+
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(60)
+
+    def slow() -> None:
+        told.append("slow")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sync(work(), on_slow_stop=slow)
+    assert told == ["slow"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from orchestrator.parsing import missing_reason, parse_reply
+from orchestrator.parsing import missing_reason, parse_reply, reads_like_a_plan
 from tests.datasets import load_trajectories
 from tests.root_scripts import as_reply
 
@@ -42,6 +42,23 @@ def test_empty_code_asks_again(shared_data: Path) -> None:
     parsed = parse_reply(as_reply(""))
     assert (parsed.cells, parsed.final) == ((), None)
     assert missing_reason(parsed) == "the code block is empty"
+
+
+def test_what_real_models_say_beside_their_code_is_no_answer(shared_data: Path) -> None:
+    """Their reasoning speaks of FINAL now and then; none of it may end a run."""
+    said = [event for event in load_trajectories(shared_data) if event.reasoning and event.code]
+    assert len(said) > 70
+    assert any("FINAL" in (event.reasoning or "") for event in said)
+    for event in said:
+        parsed = parse_reply(f"{event.reasoning}\n\n{as_reply(event.code or '')}")
+        assert parsed.final is None, event.reasoning
+        assert parsed.cells[-1] == event.code
+
+
+def test_what_real_models_say_is_no_plan_inside_of_an_answer(shared_data: Path) -> None:
+    results = [event.result for event in load_trajectories(shared_data) if event.result is not None]
+    assert len(results) >= 5
+    assert not [result for result in results if reads_like_a_plan(str(result))]
 
 
 def _is_python(code: str) -> bool:

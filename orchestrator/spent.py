@@ -1,0 +1,31 @@
+"""What a run used, in words for a person."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from orchestrator.limits import Usage
+from orchestrator.providers.prices import dollars
+
+
+def usage_line(usage: Usage) -> str:
+    """What a run used, one line."""
+    parts = [counted(usage.turns, "turn"), counted(usage.sub_calls, "sub-call")]
+    if usage.refusals:
+        parts.append(f"{usage.refusals:,} refused")
+    tokens = f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in, {usage.output_tokens:,} out"
+    if usage.estimated_tokens:
+        tokens += f"; {usage.estimated_tokens:,} of them estimated"
+    return ", ".join([*parts, f"{tokens})", _cost(usage), f"{usage.wall_s:.1f} s"])
+
+
+def _cost(usage: Usage) -> str:
+    if usage.cost_usd is None:
+        return "cost not known"
+    about = "about " if usage.estimated_tokens and usage.cost_usd else ""
+    return about + dollars(Decimal(str(usage.cost_usd)))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which gets its s."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
