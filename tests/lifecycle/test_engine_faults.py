@@ -148,7 +148,7 @@ def test_clean_all_removes_everything_of_ours_and_nothing_else(
     for name in (users["image"], "airlock-kernel:mine"):
         api.tag(image, *name.split(":"))
     record = json.loads(first.stdout)
-    assert {item["kind"] for item in record["leftovers"] if not item["removed"]} <= {"box", "store", "image"}
+    assert {item["kind"] for item in record["leftovers"] if not item["removed"]} <= {"box", "store", "image", "trace"}
     assert live.boxes() != {}, "its owner lives"
     done = desk.airlock("clean", "--all", "--yes", "--force")
     print(done.stdout, done.stderr)
