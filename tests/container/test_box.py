@@ -107,7 +107,7 @@ async def test_it_is_locked_from_inside_too(box: Box) -> None:
     assert seen["caps"] == ["0" * 16] * 5
     assert seen["no_new_privs"] == "1"
     assert seen["seccomp"] == "2"
-    assert seen["limits"] == {"NOFILE": [1024, 1024], "FSIZE": [1 << 30, 1 << 30], "CORE": [0, 0]}
+    assert seen["limits"] == {"NOFILE": [1024, 1024], "FSIZE": [1 << 30, 1 << 30], "CORE": [1, 1]}
     assert {path: {"ro", "rw"} & set(options) for path, options in seen["mounts"].items()} == {
         "/": {"ro"},
         "/context": {"ro"},
