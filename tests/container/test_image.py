@@ -114,7 +114,7 @@ def test_a_changed_input_gives_an_image_of_its_own(engine: docker.APIClient, tre
     try:
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() not in {image_id, ""}
-        assert f"older images stay, until you type: docker rmi {image.REPOSITORIES['kernel']}:" in done.stderr
+        assert f"older images stay, until you type: airlock clean ({image.REPOSITORIES['kernel']}:" in done.stderr
         assert str(tree) in inside(engine, done.stdout.strip(), "cat", "/opt/airlock/marker.py")
     finally:
         engine.remove_image(done.stdout.strip(), force=True)

@@ -67,6 +67,8 @@ class RawRelay:
             "output_chars": 1000,
             "prompt_bytes": 1000,
             "answer_bytes": 1000,
+            "rlm_query": "raise",
+            "budget": None,
         }
         self.write(encode_message(SHELL, "airlock_setup_request", content, msg_id=new_id()))
         await self.until(b"airlock_setup_reply")
