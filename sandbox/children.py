@@ -34,15 +34,16 @@ class ChildCalls:
 
     def __init__(self, children: Children, store: Store) -> None:
         self._handler = children.handler
+        self._starts = children.mode == "child"
         self._uploads = Uploads(store, children.quota)
 
     async def take(self, piece: Piece) -> bool:
-        """Take a piece of a context. Returns whether it was kept.
+        """Take a piece of a context. Returns whether it was kept: not where no child run may start.
 
         Raises:
             ProtocolViolation: See `Uploads.add`.
         """
-        return await self._uploads.add(piece)
+        return self._starts and await self._uploads.add(piece)
 
     async def ask(self, question: str, upload_id: str | None) -> str | SubCallFailure:
         """Run one to its end."""

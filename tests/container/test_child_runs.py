@@ -107,6 +107,15 @@ async def test_a_forged_child_is_refused_by_the_host() -> None:
     assert result.usage.refusals == 1
 
 
+async def test_where_no_child_may_start_no_context_is_taken() -> None:
+    forged = (
+        "host = llm_query.__self__._host\nupload = host._upload('text', b'x' * 3_000_000)\n"
+        "FINAL(str(list(host._ask('child', [(0, [b'go'])], {0: upload}))[0][1]))"
+    )
+    result = await run(root(("top", forged)), "top")
+    assert result.answer == "the context never came"
+
+
 async def test_a_child_that_fails_is_an_error_that_names_its_reason() -> None:
     code = "try:\n    rlm_query('silent', '')\nexcept ChildRunFailed as error:\n    FINAL(str(error))"
 
