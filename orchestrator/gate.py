@@ -117,6 +117,20 @@ class Gate:
             return SubCallFailure(
                 "PromptTooLarge", f"{size:,} bytes; at most {self._limits.max_prompt_bytes:,} are allowed"
             )
+        return self._refuses_first_call(size)
+
+    def _refuses_first_call(self, question_bytes: int) -> SubCallFailure | None:
+        """A child whose root could not be asked even once gets no box: starting it would cost the cell nothing."""
+        root = self._root
+        if root is None:
+            return SubCallFailure("LimitExceeded", "this run has no root model")
+        output_tokens = max(0, root.max_output_tokens)
+        price = price_of(root.name, self._prices)
+        most_usd = price.most_usd(input_tokens=question_bytes, output_tokens=output_tokens) if price else None
+        try:
+            self._ledger.check(question_bytes + output_tokens, sub_call=True, most_usd=most_usd)
+        except LimitExceeded as error:
+            return SubCallFailure("LimitExceeded", str(error))
         return None
 
     def count_refusal(self) -> None:

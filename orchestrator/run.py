@@ -91,12 +91,15 @@ class Run:
 
         Raises:
             RLMError: It can't go on; carries what there was as its ``result``.
-            LimitExceeded: A child's box would be one too many.
+            LimitExceeded: A child's box would be one too many. Nothing of it is recorded: a cell can ask without end.
         """
+        with self._tree.boxes.alive():
+            return await self._run()
+
+    async def _run(self) -> RunResult:
         self._announce()
         try:
-            with self._tree.boxes.alive():
-                outcome = await self._run_in_box()
+            outcome = await self._run_in_box()
         except RLMError as error:
             if isinstance(error, ProtocolViolation):
                 self._recorder.violation(str(error))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from sandbox.errors import ProtocolViolation, SandboxError
 from sandbox.messages import Piece, SubCallFailure
 from sandbox.store import Form, Store, StoredContext
+from sandbox.threads import made_in_thread
 
 MAX_OPEN_UPLOADS: Final = 1000
 """Contexts of one box on their way at once: as many as a batch of child runs has, and half."""
@@ -85,7 +87,7 @@ class Uploads:
             return False
         upload.size_bytes += len(piece.raw)
         try:
-            await asyncio.to_thread(_append, upload, piece.raw)
+            await made_in_thread(partial(_append, upload, piece.raw), lambda _: None)  # else it could follow `clear`
         except OSError as error:
             await self._fail(upload, f"the host could not store it: {error.strerror}")
             return False
@@ -104,12 +106,16 @@ class Uploads:
             return upload.failure
         digest = upload.digest.hexdigest()
         try:
-            return await asyncio.to_thread(
+            adopt = partial(
                 self._store.adopt, upload.part, digest=digest, form=upload.form, size_bytes=upload.size_bytes
             )
+            return await made_in_thread(adopt, self._store.forget)
         except SandboxError as error:
             await self._discard(upload)
             return SubCallFailure("SubCallError", f"the context was not taken: {error}")
+        except asyncio.CancelledError:
+            self._quota.give(upload.size_bytes)
+            raise
 
     def release(self, context: StoredContext) -> None:
         """The child run has ended. At once, also when it was cancelled: no text stays on disk."""

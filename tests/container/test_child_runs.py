@@ -146,6 +146,21 @@ async def test_one_box_too_many_is_refused_and_does_not_wait() -> None:
     assert result.answer == "1 1 LimitExceeded"
 
 
+async def test_who_can_pay_no_call_starts_no_box_and_fills_no_trace() -> None:
+    events: list[TraceEvent] = []
+    code = "said = rlm_query_batched(['leaf'] * 400, return_exceptions=True)\nFINAL(type(said[-1]).__name__)"
+    model = root(("top", code), ("leaf", "FINAL('x')"))
+    for limits in (Limits(max_depth=2, max_sub_calls=0), Limits(max_depth=2, max_live_boxes=1)):
+        events.clear()
+        result = await RLM(model, limits=limits).arun("top", "x", listeners=[events.append])
+        assert result.answer == "LimitExceeded"
+        assert result.usage.refusals == 400
+        kinds = [event.kind for event in events]
+        assert kinds.count("box") == 1
+        assert kinds.count("child_start") == 0
+        assert kinds.count("refusal") == 100
+
+
 async def test_contexts_beyond_the_stores_limit_are_refused_and_leave_nothing() -> None:
     code = (
         "said = []\nfor size in (1_000_000, 3_000_000, 1_000_000):\n"
