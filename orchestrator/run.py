@@ -221,17 +221,15 @@ class Run:
         return Children(handler=runs.handle, quota=self._tree.quota, mode=at_limit)
 
     def _system_prompt(self, gate: Gate) -> str:
-        """A caller's own prompt says of child runs what it wants to."""
-        children = CHILD_RUNS if gate.allows_children and not self._rlm._own_prompt else ""
-        typed = self._rlm._observe == "typed"
-        return self._rlm._system_prompt + ("" if typed else children) + self._policies.system_note
+        """A caller's own prompt says of child runs what it wants to; a quarantine has none."""
+        rlm = self._rlm
+        tells = gate.allows_children and rlm._observe != "typed" and not rlm._own_prompt
+        return rlm._system_prompt + (CHILD_RUNS if tells else "") + self._policies.system_note
 
     def _context_info(self) -> str:
-        return (
-            describe_stored(self._context)
-            if isinstance(self._context, StoredContext)
-            else (format_context_info(self._context))
-        )
+        if isinstance(self._context, StoredContext):
+            return describe_stored(self._context)
+        return format_context_info(self._context)
 
     def _announce(self) -> None:
         rlm = self._rlm
