@@ -74,9 +74,10 @@ def preview(rlm: RLM, question: str, context: Any) -> Preview:
         PolicyRefused: A policy would refuse the first request.
     """
     checked = check_context(context)
-    messages = Run(rlm, question, checked, documents_of(checked), Recorder()).opening()
-    root, sub = rlm._root, rlm._sub
-    price = price_of(root.name, rlm._prices)
+    messages = Run(rlm.settings, question, checked, documents_of(checked), Recorder()).opening()
+    settings = rlm.settings
+    root, sub = settings.root, settings.sub
+    price = price_of(root.name, settings.prices)
     most_input = upper_bound_tokens(messages)
     return Preview(
         root=root.name,
@@ -85,7 +86,9 @@ def preview(rlm: RLM, question: str, context: Any) -> Preview:
         estimate=estimate(root.name, messages),
         most_tokens=most_input + root.max_output_tokens,
         most_usd=price.most_usd(input_tokens=most_input, output_tokens=root.max_output_tokens) if price else None,
-        run=most_cost(rlm.limits, {model.name: price_of(model.name, rlm._prices) for model in (root, sub or root)}),
+        run=most_cost(
+            rlm.limits, {model.name: price_of(model.name, rlm.settings.prices) for model in (root, sub or root)}
+        ),
     )
 
 

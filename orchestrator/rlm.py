@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from orchestrator.context import check_context
 from orchestrator.documents import documents_of
@@ -23,11 +23,10 @@ from orchestrator.repl import spec_for
 from orchestrator.result import RunResult, Trajectory
 from orchestrator.run import Run
 from orchestrator.schema import OutputSchema
+from orchestrator.settings import OnDepthLimit, RunSettings
 from orchestrator.sync import run_sync
 from orchestrator.trace import TraceFile
 from sandbox.spec import SandboxSpec
-
-OnDepthLimit = Literal["raise", "llm_query"]
 
 
 class RLM:
@@ -83,33 +82,41 @@ class RLM:
         on_depth_limit: OnDepthLimit = "raise",
         output_schema: type | dict[str, Any] | None = None,
     ) -> None:
-        self._limits = merge_limits(
-            limits, max_turns=max_iterations, max_depth=max_depth, max_output_chars=max_output_length
+        if on_depth_limit not in get_args(OnDepthLimit):
+            raise ConfigError(f"on_depth_limit: {on_depth_limit!r:.80} is neither 'raise' nor 'llm_query'")
+        merged = merge_limits(limits, max_turns=max_iterations, max_depth=max_depth, max_output_chars=max_output_length)
+        spec = spec_for(sandbox, merged)
+        root = as_provider(root_llm)
+        asked = as_provider(sub_llm if sub_llm is not None else root_llm)
+        sub = None if prompt_mode == "no_subcalls" else asked
+        mode_prompt = _mode_prompt(prompt_mode, observe, merged, spec)
+        self._settings = RunSettings(
+            root=root,
+            sub=sub,
+            limits=merged,
+            spec=spec,
+            prompt_mode=prompt_mode,
+            observe=observe,
+            system_prompt=mode_prompt if system_prompt is None else system_prompt,
+            own_prompt=system_prompt is not None,
+            policies=checked_policies(policies),
+            prices=checked_prices(prices, merged, root, sub),
+            on_depth_limit=on_depth_limit,
+            schema=None if output_schema is None else OutputSchema.of(output_schema),
         )
-        self._spec = spec_for(sandbox, self._limits)
-        self._prompt_mode = prompt_mode
-        self._observe = observe
-        mode_prompt = prompt_for(prompt_mode if self._limits.max_depth else "no_subcalls", observe)
-        if self._spec.image == "data":
-            mode_prompt += DATA_IMAGE
-        self._system_prompt = mode_prompt if system_prompt is None else system_prompt
-        self._own_prompt = system_prompt is not None
-        self._root = as_provider(root_llm)
-        self._sub = None if prompt_mode == "no_subcalls" else as_provider(sub_llm if sub_llm is not None else root_llm)
         self._trace_dir = Path(trace_dir) if trace_dir is not None else None
         self._keep_text = keep_text
         self._redact_trace = redact_trace
-        self._policies = checked_policies(policies)
-        self._prices = checked_prices(prices, self._limits, self._root, self._sub)
-        if on_depth_limit not in get_args(OnDepthLimit):
-            raise ConfigError(f"on_depth_limit: {on_depth_limit!r:.80} is neither 'raise' nor 'llm_query'")
-        self._on_depth_limit: OnDepthLimit = on_depth_limit
-        self._schema = None if output_schema is None else OutputSchema.of(output_schema)
+
+    @property
+    def settings(self) -> RunSettings:
+        """What was given, checked."""
+        return self._settings
 
     @property
     def limits(self) -> Limits:
         """The limits in force."""
-        return self._limits
+        return self._settings.limits
 
     def query(self, query: str, context: Any, verbose: bool = False) -> tuple[str | None, Trajectory]:
         """Ask and wait; also from a running event loop, such as a notebook's. Ctrl-C ends the run and its box.
@@ -155,7 +162,7 @@ class RLM:
         trace = self._trace()
         try:
             recorder = Recorder([*listeners, *([trace] if trace else [])])
-            return await Run(self, question, checked, documents, recorder).run()
+            return await Run(self._settings, question, checked, documents, recorder).run()
         finally:
             if trace:
                 trace.close()
@@ -164,3 +171,9 @@ class RLM:
         if self._trace_dir is None:
             return None
         return TraceFile(self._trace_dir, keep_text=self._keep_text, redact=self._redact_trace)
+
+
+def _mode_prompt(mode: PromptMode, observe: Observe, limits: Limits, spec: SandboxSpec) -> str:
+    """The system prompt of a mode, for the box that it runs in."""
+    prompt = prompt_for(mode if limits.max_depth else "no_subcalls", observe)
+    return prompt + DATA_IMAGE if spec.image == "data" else prompt

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from orchestrator.answers import Answer
 from orchestrator.boxes import BoxTurns
@@ -24,13 +24,11 @@ from orchestrator.providers.prices import Price, price_of
 from orchestrator.recorder import Recorder
 from orchestrator.repl import CHILD_FUNCTIONS, REPORT_FUNCTIONS, SUB_CALL_FUNCTIONS, Repl
 from orchestrator.result import Document, RunResult, StopReason, json_values
+from orchestrator.settings import RunSettings
 from orchestrator.tree import Tree
 from orchestrator.typed import Vocabulary
 from sandbox.children import Children
 from sandbox.store import StoredContext
-
-if TYPE_CHECKING:
-    from orchestrator.rlm import RLM
 
 BACKSTOP_S: Final = 10.0
 """The loop ends itself at the run's deadline; whatever keeps it busy so much longer is cancelled."""
@@ -40,7 +38,7 @@ class Run:
     """One run: opens a box, runs the loop, and always ends with a reason.
 
     Args:
-        rlm: Models, limits, box and prompts.
+        settings: Models, limits, box and prompts.
         question: What is asked.
         context: A context in its normal form, or of the store.
         documents: What is in it.
@@ -50,23 +48,23 @@ class Run:
 
     def __init__(
         self,
-        rlm: RLM,
+        settings: RunSettings,
         question: str,
         context: Any,
         documents: tuple[Document, ...],
         recorder: Recorder,
         parent: Run | None = None,
     ) -> None:
-        self._rlm = rlm
+        self._settings = settings
         self._question = question
         self._context = context
         self._documents = documents
         self._recorder = recorder
         self._depth: int = parent._depth + 1 if parent else 0
-        self._tree: Tree = parent._tree if parent else Tree(rlm, documents, recorder)
+        self._tree: Tree = parent._tree if parent else Tree(settings, documents, recorder)
         self._policies = self._tree.policies
-        self._ledger: Ledger = Ledger(rlm._limits, parent._ledger if parent else None)
-        self._schema = rlm._schema if parent is None else None
+        self._ledger: Ledger = Ledger(settings.limits, parent._ledger if parent else None)
+        self._schema = settings.schema if parent is None else None
         self._loop: Loop | None = None
 
     async def _start_child(self, question: str, stored: StoredContext | None) -> RunResult:
@@ -84,7 +82,7 @@ class Run:
             sha256=stored.digest if stored else hashlib.sha256(b"").hexdigest(),
         )
         context = "" if stored is None else stored
-        return await Run(self._rlm, question, context, (document,), recorder, parent=self).run()
+        return await Run(self._settings, question, context, (document,), recorder, parent=self).run()
 
     async def run(self) -> RunResult:
         """Run it.
@@ -114,7 +112,7 @@ class Run:
         return self._end(outcome.stop_reason, outcome.answer, detail=outcome.stop_detail)
 
     async def _run_in_box(self) -> Outcome:
-        rlm, loop = self._rlm, asyncio.get_running_loop()
+        settings, loop = self._settings, asyncio.get_running_loop()
 
         def say(line: str) -> None:  # from a thread, which outlives a cancelled run; listeners are called on the loop
             loop.call_soon_threadsafe(self._recorder.emit, "setup", {"doing": line})
@@ -125,8 +123,8 @@ class Run:
             async with asyncio.timeout(self._ledger.deadline.remaining_s) as opening:
                 repl = await Repl.open(
                     self._context,
-                    spec=rlm._spec,
-                    limits=rlm._limits,
+                    spec=settings.spec,
+                    limits=settings.limits,
                     deadline=self._ledger.deadline,
                     handler=gate.handle,
                     functions=self._functions(gate),
@@ -149,15 +147,15 @@ class Run:
 
     def _new_gate(self) -> Gate:
         return Gate(
-            root=self._rlm._root,
-            sub=self._rlm._sub,
-            limits=self._rlm._limits,
+            root=self._settings.root,
+            sub=self._settings.sub,
+            limits=self._settings.limits,
             ledger=self._ledger,
             recorder=self._recorder,
             policies=self._policies,
             depth=self._depth,
             slots=self._tree.slots,
-            prices=self._rlm._prices,
+            prices=self._settings.prices,
         )
 
     def _loop_over(self, gate: Gate, repl: Repl) -> Loop:
@@ -165,12 +163,12 @@ class Run:
             gate=gate,
             repl=repl,
             ledger=self._ledger,
-            limits=self._rlm._limits,
+            limits=self._settings.limits,
             recorder=self._recorder,
             system_prompt=self._system_prompt(gate),
             question=self._question,
             context_info=self._context_info(),
-            quarantine=Vocabulary() if self._rlm._observe == "typed" else None,
+            quarantine=Vocabulary() if self._settings.observe == "typed" else None,
             schema=self._schema,
         )
 
@@ -182,7 +180,7 @@ class Run:
         """
         no_repl = cast("Repl", None)  # what is asked first is asked before there is any code
         messages = self._loop_over(self._new_gate(), no_repl).messages
-        name = self._rlm._root.name
+        name = self._settings.root.name
         return self._policies.request(messages, role="root", depth=self._depth, model=name, sent_bytes=0)
 
     def _box_opened(self, facts: dict[str, Any]) -> None:
@@ -201,30 +199,30 @@ class Run:
 
     def _functions(self, gate: Gate) -> tuple[str, ...]:
         sub_calls = SUB_CALL_FUNCTIONS if gate.allows_sub_calls else ()
-        if self._rlm._observe == "typed":
+        if self._settings.observe == "typed":
             return sub_calls + REPORT_FUNCTIONS
         return sub_calls + (CHILD_FUNCTIONS if sub_calls else ())
 
     def _children(self, gate: Gate, turns: BoxTurns) -> Children | None:
         """A child's root reads the question that the box wrote, so a quarantine has no children."""
-        if self._rlm._observe == "typed":
+        if self._settings.observe == "typed":
             return None
         runs = ChildRuns(
             gate=gate,
             recorder=self._recorder,
             turns=turns,
             start=self._start_child,
-            model=self._rlm._root.name,
+            model=self._settings.root.name,
             depth=self._depth + 1,
         )
-        at_limit = "child" if gate.allows_children else self._rlm._on_depth_limit
+        at_limit = "child" if gate.allows_children else self._settings.on_depth_limit
         return Children(handler=runs.handle, quota=self._tree.quota, mode=at_limit)
 
     def _system_prompt(self, gate: Gate) -> str:
         """A caller's own prompt says of child runs what it wants to; a quarantine has none."""
-        rlm = self._rlm
-        tells = gate.allows_children and rlm._observe != "typed" and not rlm._own_prompt
-        return rlm._system_prompt + (CHILD_RUNS if tells else "") + self._policies.system_note
+        settings = self._settings
+        tells = gate.allows_children and settings.observe != "typed" and not settings.own_prompt
+        return settings.system_prompt + (CHILD_RUNS if tells else "") + self._policies.system_note
 
     def _context_info(self) -> str:
         if isinstance(self._context, StoredContext):
@@ -232,24 +230,27 @@ class Run:
         return format_context_info(self._context)
 
     def _announce(self) -> None:
-        rlm = self._rlm
+        settings = self._settings
         facts = {
-            "root": rlm._root.name,
-            "sub": rlm._sub.name if rlm._sub else None,
-            "prompt_mode": rlm._prompt_mode,
-            "observe": rlm._observe,
-            "isolation": rlm._spec.isolation,
+            "root": settings.root.name,
+            "sub": settings.sub.name if settings.sub else None,
+            "prompt_mode": settings.prompt_mode,
+            "observe": settings.observe,
+            "isolation": settings.spec.isolation,
             "context": self._context_info(),
             "documents": [
                 {"kind": document.kind, "size_bytes": document.size_bytes, "sha256": document.sha256}
                 for document in self._documents
             ],
-            "policies": [policy.name for policy in rlm._policies],
+            "policies": [policy.name for policy in settings.policies],
             "policy_summaries": self._policies.summaries,
             "limits": {
-                field.name: _json_number(getattr(rlm._limits, field.name)) for field in dataclasses.fields(Limits)
+                field.name: _json_number(getattr(settings.limits, field.name)) for field in dataclasses.fields(Limits)
             },
-            "prices": {model.name: _price_facts(model, rlm._prices) for model in filter(None, (rlm._root, rlm._sub))},
+            "prices": {
+                model.name: _price_facts(model, settings.prices)
+                for model in filter(None, (settings.root, settings.sub))
+            },
         }
         self._recorder.emit("run_start", facts, question=self._question)
 

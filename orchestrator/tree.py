@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING
 
 from orchestrator.boxes import Boxes
 from orchestrator.policies.chain import PolicyChain
 from orchestrator.recorder import Recorder
 from orchestrator.result import Document
+from orchestrator.settings import RunSettings
 from sandbox.uploads import StoreQuota
-
-if TYPE_CHECKING:
-    from orchestrator.rlm import RLM
 
 
 class Tree:
     """What all runs of one recursion tree share.
 
     Args:
-        rlm: Models, limits and policies.
+        settings: Models, limits and policies.
         documents: The first run's.
         recorder: The first run's.
     """
 
-    def __init__(self, rlm: RLM, documents: tuple[Document, ...], recorder: Recorder) -> None:
-        limits = rlm._limits
+    def __init__(self, settings: RunSettings, documents: tuple[Document, ...], recorder: Recorder) -> None:
+        limits = settings.limits
         self.policies = PolicyChain(
-            rlm._policies,
+            settings.policies,
             record=recorder.policy,
             document_bytes=sum(document.size_bytes for document in documents),
         )

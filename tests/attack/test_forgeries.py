@@ -39,9 +39,7 @@ FORGERIES = {
 
 @pytest.mark.parametrize("code", FORGERIES.values(), ids=FORGERIES.keys())
 async def test_a_forged_message_kills_the_box(box: Box, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        kernel_module, "MAX_BYTES_PER_CELL", 16 << 20
-    )  # reached before its queue fills the box's memory
+    monkeypatch.setattr(kernel_module, "MAX_BYTES_PER_CELL", 16 << 20)  # before its queue fills the box's memory
     container = box.container
     box.answer = never
     with pytest.raises(ProtocolViolation):
