@@ -2,7 +2,7 @@
 # the set-up may change on the machine and how to forbid it (AIRLOCK_ENGINE=never).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sandbox-test test-long engine image venv clean
+.PHONY: help demo test check sandbox-test test-long bench engine image venv clean
 
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
@@ -33,6 +33,9 @@ test-long: image ## all tests with their full counts; hours
 	@sh .ci/setup.sh data
 	@sh .ci/setup.sh demo
 	@AIRLOCK_LONG=1 $(PYTEST) -m "not live"
+
+bench: image ## what a box costs beside others, some 5 minutes (PEERS=1: install rlms, llm-sandbox, smolagents to compare)
+	@$(PY) -m tests.bench --plot $(if $(PEERS),--peers) $(BENCH)
 
 engine: venv ## find a Docker engine; as root on Debian or Ubuntu install one where none answers
 	@sh .ci/setup.sh engine

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
         BoxError,
         ConfigError,
         ContextError,
+        Diverged,
         LimitExceeded,
         PolicyRefused,
         ProtocolViolation,
         ProviderError,
         RLMError,
+        SetupError,
         VariableError,
     )
     from orchestrator.limits import UNLIMITED, Limits, Usage
@@ -42,27 +44,41 @@ if TYPE_CHECKING:
     from orchestrator.providers.base import LLMInterface
     from orchestrator.providers.openai import OpenAIInterface
     from orchestrator.providers.prices import Price
+    from orchestrator.providers.recording import RecordingProvider, ReplayProvider
     from orchestrator.providers.scripted import ScriptedProvider
     from orchestrator.rendering import truncate_output
+    from orchestrator.reply_cache import ReplyCache
     from orchestrator.result import RunResult, StopReason, Trajectory
     from orchestrator.rlm import RLM
+    from orchestrator.session import Session
+    from orchestrator.strategies import Strategy
+    from orchestrator.stream import RunStream
+    from orchestrator.tools import Tool, ToolFailed
+    from orchestrator.trace import TraceEvent
     from sandbox.spec import SandboxSpec
 
 _HOMES = {
     "RLM": "orchestrator.rlm",
+    "ReplyCache": "orchestrator.reply_cache",
+    "Session": "orchestrator.session",
+    "Strategy": "orchestrator.strategies",
     "REPLEnvironment": "orchestrator.environment",
     "OpenAIInterface": "orchestrator.providers.openai",
     "AnthropicInterface": "orchestrator.providers.anthropic",
     "ScriptedProvider": "orchestrator.providers.scripted",
+    **dict.fromkeys(("RecordingProvider", "ReplayProvider"), "orchestrator.providers.recording"),
     "LLMInterface": "orchestrator.providers.base",
     "Price": "orchestrator.providers.prices",
     "Limits": "orchestrator.limits",
     "UNLIMITED": "orchestrator.limits",
     "Usage": "orchestrator.limits",
+    "RunStream": "orchestrator.stream",
+    "TraceEvent": "orchestrator.trace",
     "SandboxSpec": "sandbox.spec",
     "RunResult": "orchestrator.result",
     "StopReason": "orchestrator.result",
     "Trajectory": "orchestrator.result",
+    **dict.fromkeys(("Tool", "ToolFailed"), "orchestrator.tools"),
     "RLM_SYSTEM_PROMPT": "orchestrator.prompts",
     "RLM_SYSTEM_PROMPT_CONSERVATIVE": "orchestrator.prompts",
     "RLM_NO_SUBCALLS_PROMPT": "orchestrator.prompts",
@@ -81,11 +97,13 @@ _HOMES = {
     "RLMError": "orchestrator.errors",
     "ConfigError": "orchestrator.errors",
     "ContextError": "orchestrator.errors",
+    "Diverged": "orchestrator.errors",
     "LimitExceeded": "orchestrator.errors",
     "PolicyRefused": "orchestrator.errors",
     "ProviderError": "orchestrator.errors",
     "BoxError": "orchestrator.errors",
     "ProtocolViolation": "orchestrator.errors",
+    "SetupError": "orchestrator.errors",
     "VariableError": "orchestrator.errors",
 }
 
@@ -102,6 +120,7 @@ __all__ = [
     "ConfigError",
     "ContextError",
     "Decision",
+    "Diverged",
     "EgressLimit",
     "FinalAnswer",
     "IncomingReply",
@@ -119,13 +138,23 @@ __all__ = [
     "ProviderError",
     "REPLEnvironment",
     "RLMError",
+    "RecordingProvider",
     "Redact",
     "Refuse",
+    "ReplayProvider",
+    "ReplyCache",
     "RunResult",
+    "RunStream",
     "SandboxSpec",
     "ScriptedProvider",
     "SecretsRedaction",
+    "Session",
+    "SetupError",
     "StopReason",
+    "Strategy",
+    "Tool",
+    "ToolFailed",
+    "TraceEvent",
     "Trajectory",
     "Usage",
     "VariableError",

@@ -161,8 +161,11 @@ class Answers:
         if self.repl.alive:
             return None, remark
         self.recorder.box_lost(self.recorder.turns[-1], "a value did not become text in time, or ended it")
-        await self.repl.restart()
-        return None, f"{remark} {STARTED_ANEW}"
+        restored = await self.repl.restart()
+        if restored is None:
+            return None, f"{remark} {STARTED_ANEW}"
+        self.recorder.replayed(cells=restored.cells, failed=restored.failed, done=restored.done)
+        return None, f"{remark} {restored.said}"
 
     def _why(self, error: VariableError) -> str:
         if error.undefined:

@@ -52,9 +52,8 @@ def verify_trace(path: Path, *, anchor: str | None = None) -> Verdict:
         with path.open("rb") as file:
             while raw := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
-                problem = f"line {number} stands behind the run's end" if ended else None
-                record = _read(raw)
-                problem = problem or _check(record, head, number)
+                record = read_line(raw)
+                problem = check_line(record, head, number, ended=ended)
                 if problem:
                     return Verdict(problem=problem, lines=number, head=head, ended=False)
                 head, ended = hashlib.sha256(raw[:-1]).hexdigest(), record["kind"] == "run_end"
@@ -68,7 +67,7 @@ def verify_trace(path: Path, *, anchor: str | None = None) -> Verdict:
     return Verdict(problem=problem, lines=number, head=head, ended=ended)
 
 
-def _read(raw: bytes) -> dict[str, Any]:
+def read_line(raw: bytes) -> dict[str, Any]:
     """A line as the run wrote it: one object, each key once, no other way to write the same; else {}."""
     try:
         record = json.loads(raw)
@@ -78,14 +77,30 @@ def _read(raw: bytes) -> dict[str, Any]:
     return record if same and isinstance(record, dict) else {}
 
 
-def _check(record: dict[str, Any], head: str, number: int) -> str | None:
-    """What is wrong with a line."""
+def check_line(record: dict[str, Any], head: str, number: int, *, ended: bool) -> str | None:
+    """What is wrong with a line.
+
+    Args:
+        record: What `read_line` made of it.
+        head: Digest of the line before it.
+        number: From 1.
+        ended: Whether the line before it is the run's end. Behind it goes on a run that was resumed, or the next
+            question of a session.
+    """
+    next_question = ended and _is_next_question(record)
+    if ended and record.get("kind") != "resume" and not next_question:
+        return f"line {number} stands behind the run's end"
     if not record:
         return f"line {number} is cut, or not as a run writes it"
     if record.get("previous") != head:
         return f"line {number} does not follow line {number - 1}: one of them was changed, moved or removed"
-    if (record.get("kind") == "run_start") != (number == 1):
+    if (record.get("kind") == "run_start") != (number == 1) and not next_question:
         return f"line {number} is not the start of a run" if number == 1 else f"line {number} is another run's start"
     if number == 1 and record.get("format") != FORMAT:
         return f"line 1 is not the start of a trace of format {FORMAT}"
     return None if isinstance(record.get("kind"), str) else f"line {number} names no event"
+
+
+def _is_next_question(record: dict[str, Any]) -> bool:
+    ask = record.get("ask")
+    return record.get("kind") == "run_start" and type(ask) is int and ask > 1

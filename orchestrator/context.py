@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.errors import ContextError
 from orchestrator.limits import MIB
+from sandbox.store import StoredContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from sandbox.store import StoredContext
 
 Context = str | list[str] | dict[str, Any]
 """What `check_context` returns. Values of a dict are JSON values."""
@@ -30,6 +29,17 @@ Context = str | list[str] | dict[str, Any]
 MAX_DOCUMENT_BYTES: Final = 256 * MIB
 """Largest document read by default. Decoded it may take four times as much memory in the box."""
 
+_LAZY_TEXT: Final = """\
+`context` is too large for a str here: it is a lazy text, which reads what you look at. Positions are characters.
+- `len(context)`, `context[i:j]` (a str), `context.find(s, start)`, `rfind`, `count`, `s in context`: as of a str.
+- `for line in context` and `context.lines()` give lines without their newlines; `context.lines()[m:n]` is a list of \
+them, found at once, and `context.line_number(i)` the line of a position.
+- `context.search(pattern, start, end, flags=0)`, `finditer` and `findall`: regular expressions, as of `re`, for \
+matches of up to a million characters. `re.search(pattern, context)` can't work.
+- `context.chunks(size_chars, overlap_chars=0)` gives pieces, one after the other.
+- `str(context)` and large slices raise MemoryError. Other methods of str are those of slices. Going through all of it \
+takes seconds a gigabyte, with a pattern up to a minute: do it in several cells, by `start` and `end`.\
+"""
 _MAX_DEPTH: Final = 64
 _MAX_INTEGER_BITS: Final = 14_000  # Python's own JSON reader refuses more than 4,300 digits
 _SHOWN_CHARS: Final = 40
@@ -52,7 +62,8 @@ def load_document(file_path: str | os.PathLike[str], *, max_bytes: int = MAX_DOC
     try:
         return str(memoryview(data)[mark:], "utf-8")
     except UnicodeDecodeError as error:
-        raise ContextError(_describe_bad_bytes(path, data, error.start + mark)) from None
+        offset = error.start + mark
+        raise ContextError(describe_bad_bytes(path, data, data[offset], offset)) from None
 
 
 def load_documents(
@@ -106,8 +117,10 @@ def check_context(context: object) -> Context:
     raise ContextError(f"context: {_type_name(context)} is no string, list of strings, dict or path{hint}")
 
 
-def format_context_info(context: Context) -> str:
+def format_context_info(context: Context | StoredContext) -> str:
     """Describe a context to the root: type, lengths, structure, and not one character of its text or keys."""
+    if isinstance(context, StoredContext):
+        return describe_stored(context)
     if isinstance(context, str):
         return f"a string of {_describe_text(context)}"
     if isinstance(context, list):
@@ -122,8 +135,18 @@ def format_context_info(context: Context) -> str:
     )
 
 
+def context_note(context: Context | StoredContext) -> str:
+    """What the root must know to work with a context, beside what it is; "" where it is a str, a list or a dict."""
+    return _LAZY_TEXT if isinstance(context, StoredContext) and context.lazy else ""
+
+
 def describe_stored(context: StoredContext) -> str:
-    """Describe a context of the store, which the host has not read."""
+    """Describe a context of the store, which the host has not read, but may have counted."""
+    if context.counts is not None:
+        chars, newlines = context.counts.chars, context.counts.newlines
+        if context.lazy:
+            return f"a lazy text of {_count(chars, 'character')} with {_count(newlines, 'newline')}"
+        return f"a string of {_count(chars, 'character')} in {_count(newlines + 1, 'line')}"
     what = "a string of" if context.form == "text" else "a list or dict whose JSON has"
     return f"{what} {context.size_bytes:,} bytes"
 
@@ -169,10 +192,18 @@ def _read_bytes(path: str, max_bytes: int) -> bytes:
     return data
 
 
-def _describe_bad_bytes(path: str, data: bytes, offset: int) -> str:
-    encoding = "UTF-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "LATIN1"
+def describe_bad_bytes(path: str, head: bytes, byte: int, offset: int) -> str:
+    """Why a file is not read: it is no UTF-8 text.
+
+    Args:
+        path: The file.
+        head: How it begins.
+        byte: The first wrong one.
+        offset: Where that is.
+    """
+    encoding = "UTF-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "LATIN1"
     return (
-        f"{path}: is not UTF-8 text: byte 0x{data[offset]:02x} at offset {offset:,}. If it is text in another "
+        f"{path}: is not UTF-8 text: byte 0x{byte:02x} at offset {offset:,}. If it is text in another "
         f"encoding, convert it (iconv -f {encoding} -t UTF-8); if it is a PDF or an Office file, extract its text first"
     )
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.result import Document
+from sandbox.store import StoredContext
 
 if TYPE_CHECKING:
     from orchestrator.context import Context
@@ -15,11 +16,13 @@ MAX_LISTED: Final = 1000
 """Texts of a dict that are listed each by itself; above, the dict is one document."""
 
 
-def documents_of(context: Context) -> tuple[Document, ...]:
+def documents_of(context: Context | StoredContext) -> tuple[Document, ...]:
     """The documents of a context in its normal form. Takes about a second for each 200 MB.
 
     A dict that holds texts alone, as several files give, is one document for each; a list or another dict is one.
     """
+    if isinstance(context, StoredContext):
+        return (Document(name="context", kind=context.form, size_bytes=context.size_bytes, sha256=context.digest),)
     if isinstance(context, str):
         return (_document("context", "text", context),)
     if isinstance(context, dict) and 0 < len(context) <= MAX_LISTED:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from orchestrator.context import check_context
+from orchestrator.box_spec import spec_for
 from orchestrator.documents import documents_of
 from orchestrator.errors import BoxError
 from orchestrator.gate import Gate
+from orchestrator.intake import ContextMode, checked_mode, let_go, take_in_now
 from orchestrator.ledger import Ledger
 from orchestrator.limits import Limits, merge_limits
+from orchestrator.models import checked_sub_llms
 from orchestrator.policies.base import Policy
 from orchestrator.policies.chain import PolicyChain, checked_policies
 from orchestrator.providers.base import LLMInterface, Provider
@@ -19,7 +22,7 @@ from orchestrator.providers.custom import as_provider
 from orchestrator.providers.prices import Price, checked_prices
 from orchestrator.recorder import Recorder
 from orchestrator.rendering import plain_output, truncate_output
-from orchestrator.repl import SUB_CALL_FUNCTIONS, Repl, spec_for
+from orchestrator.repl import SUB_CALL_FUNCTIONS, Repl
 from orchestrator.result import PolicyDecision, SubCall
 from orchestrator.sync import run_sync
 from sandbox.cell import CellResult
@@ -51,6 +54,8 @@ class REPLEnvironment:
         sandbox: The box.
         policies: Asked about each sub-call and its reply (`orchestrator.policies`). A REPL has no answer to ask about.
         prices: What models cost, as for `RLM`.
+        sub_llms: Further sub-models by name, as for `RLM`; they need a ``sub_llm`` too.
+        context_mode: What a text is in the box, as for `RLM`.
 
     Raises:
         ConfigError, ContextError: A setting or the context is wrong; nothing was started.
@@ -66,14 +71,18 @@ class REPLEnvironment:
         sandbox: SandboxSpec | None = None,
         policies: Sequence[Policy] = (),
         prices: Mapping[str, Price] | None = None,
+        sub_llms: Mapping[str, LLMInterface | Provider] | None = None,
+        context_mode: ContextMode = "auto",
     ) -> None:
         base = limits or Limits(max_wall_s=DEFAULT_SESSION_S)
         self._limits = merge_limits(base, max_output_chars=max_output_length)
         self._spec = spec_for(sandbox, self._limits)
-        self._context = check_context(context)
+        self._context = take_in_now(context, checked_mode(context_mode), self._limits.memory_bytes)
+        weakref.finalize(self, let_go, self._context)
         self._sub = as_provider(sub_llm) if sub_llm is not None else None
         self._policies = checked_policies(policies)
-        self._prices = checked_prices(prices, self._limits, self._sub)
+        self._sub_llms = checked_sub_llms(sub_llms)
+        self._prices = checked_prices(prices, self._limits, self._sub, *self._sub_llms.values())
         self._repl: Repl | None = None
         self._recorder = Recorder()
 
@@ -100,6 +109,7 @@ class REPLEnvironment:
         gate = Gate(
             root=None,
             sub=self._sub,
+            sub_llms=self._sub_llms,
             limits=self._limits,
             ledger=ledger,
             recorder=self._recorder,
@@ -113,7 +123,7 @@ class REPLEnvironment:
             deadline=ledger.deadline,
             handler=gate.handle,
             functions=SUB_CALL_FUNCTIONS if gate.allows_sub_calls else (),
-            budget=gate.budget,
+            budget=gate.cell_budget,
             progress=lambda _: None,
         )
 

@@ -7,7 +7,7 @@ or a key. What the model sees in its cell is made in `orchestrator.gate` and is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from orchestrator.result import RunResult
@@ -68,6 +68,9 @@ class ProviderError(RLMError):
         refused: No tokens were billed: the server answered with an error status instead of a reply, or there was no
             connection, so that nothing was sent. False for a stream that broke or a time-out: then what was
             generated may have been billed.
+        outage: The provider does not serve (it can't be reached, is overloaded, knows no such key or model, wants
+            money), so that another one may. False where it is this one request that can't be answered.
+        too_long: The server says that the request is more than the model can read at once.
     """
 
     def __init__(
@@ -79,6 +82,8 @@ class ProviderError(RLMError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         refused: bool = False,
+        outage: bool | None = None,
+        too_long: bool = False,
     ) -> None:
         super().__init__(message)
         self.provider = provider
@@ -86,10 +91,43 @@ class ProviderError(RLMError):
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.refused = refused
+        self.outage = _is_outage(status, retryable) if outage is None else outage
+        self.too_long = too_long
+
+
+# The server's own (5xx) and: no or a wrong key, no money, no such model, too slow, in conflict, too many requests.
+# Not 403, by which some servers refuse what a prompt says, nor 400, 413 and 422.
+_OUTAGE_STATUS: Final = frozenset({401, 402, 404, 408, 409, 429})
+
+
+def _is_outage(status: int | None, retryable: bool) -> bool:
+    return retryable or status is None or status >= 500 or status in _OUTAGE_STATUS
+
+
+class Diverged(RLMError):
+    """A run that goes on from its journal did something else than the run that was recorded; nothing was paid for it.
+
+    Attributes:
+        recorded: The sub-question that the journal has in this place; None where it has none.
+        asked: The one that was asked instead; None where something else differs. Both may hold the document's words.
+    """
+
+    def __init__(self, message: str, *, recorded: str | None = None, asked: str | None = None) -> None:
+        super().__init__(message)
+        self.recorded = recorded
+        self.asked = asked
+
+
+class RecordOver(RLMError):
+    """A run that asks nobody (`airlock replay`) has come to the end of its journal."""
 
 
 class BoxError(RLMError):
     """The sandbox failed: no engine, no image, the box would not start. `__cause__` is the `sandbox.SandboxError`."""
+
+
+class SetupError(BoxError):
+    """The setup code failed in the box. The text names the error, in the box's words, and the line."""
 
 
 class ProtocolViolation(BoxError):

@@ -1,60 +1,29 @@
 """The gate: the one way to a model. It alone holds the providers, and gives no call without a permit.
 
-Policies (`orchestrator.policies`) are asked here about each attempt before its permit is reserved, and about each reply
-before anybody gets it.
-
-What a cell asks for arrives here as a prompt and its data, nothing else: which run it belongs to, how deep it is and
-what is left of its budget the host knows by itself. A refusal goes back into the cell as a typed exception, so that
-the model can finish with what it has.
+Root turns come in by `Gate.ask_root` and sub-calls of cells by `Gate.handle` (`orchestrator.sub_calls`); both are made
+in `orchestrator.calls`. What a cell may ask for at all, and what is left of its budget, is said here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
-import secrets
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from orchestrator.errors import LimitExceeded, PolicyRefused, ProviderError
+from orchestrator.calls import Calls
+from orchestrator.errors import LimitExceeded, ProviderError
 from orchestrator.ledger import Ledger
-from orchestrator.limits import Deadline, Limits
-from orchestrator.permit import Permit
-from orchestrator.policies.base import Role
+from orchestrator.limits import Limits
+from orchestrator.memory import RunMemory
+from orchestrator.outages import Outages
 from orchestrator.policies.chain import PolicyChain
-from orchestrator.prompts import SUB_SYSTEM_PROMPT, sub_message
-from orchestrator.providers.base import Message, ModelReply, ModelRequest, Provider, TokenUsage
+from orchestrator.providers.base import Message, ModelReply, Provider
 from orchestrator.providers.prices import Price, price_of
 from orchestrator.recorder import Recorder
-from orchestrator.result import SubCall
-from orchestrator.retry import with_retries
-from sandbox.messages import SubCallFailure
-
-MESSAGE_OVERHEAD_TOKENS: Final = 16
-"""Added to a message's UTF-8 bytes for what a chat template puts around it."""
-
-OVERTIME_S: Final = 1.0
-"""A provider keeps its time-out itself and knows best what to say of it; one that does not is cut so much later."""
-
-
-class _Refusal(Exception):
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-@dataclass(slots=True)
-class _Call:
-    """One call of a model, what policies left of its messages, and whether an attempt at it was made."""
-
-    provider: Provider
-    role: Role
-    depth: int
-    messages: list[Message]
-    sent: bool = False
+from orchestrator.reply_cache import TreeCache
+from orchestrator.sub_calls import SubCalls
+from sandbox.messages import Asked, SubCallFailure
 
 
 class Gate:
@@ -66,10 +35,15 @@ class Gate:
         limits: The run's limits.
         ledger: The run's account.
         recorder: Is told of every sub-call and refusal.
+        sub_llms: Further sub-models, which a cell asks by these names.
+        fallback: Who is asked, in this order, where a model is out.
         policies: Asked about every attempt and every reply.
         depth: The root's; its sub-calls are one deeper.
         slots: Calls in flight of the whole recursion tree; by default this run's own.
+        outages: What the tree knows of models that are out; likewise.
         prices: The caller's own prices, by the providers' names.
+        memory: What the run has been answered before; where it keeps a journal, or runs cells again.
+        cache: Replies to sub-calls that were asked before; None asks again.
     """
 
     def __init__(
@@ -80,42 +54,61 @@ class Gate:
         limits: Limits,
         ledger: Ledger,
         recorder: Recorder,
+        sub_llms: Mapping[str, Provider] | None = None,
+        fallback: Sequence[Provider] = (),
         policies: PolicyChain | None = None,
         depth: int = 0,
         slots: asyncio.Semaphore | None = None,
+        outages: Outages | None = None,
         prices: Mapping[str, Price] | None = None,
+        memory: RunMemory | None = None,
+        cache: TreeCache | None = None,
     ) -> None:
         self._root = root
         self._sub = sub
-        self._limits = limits
-        self._ledger = ledger
-        self._recorder = recorder
-        self._policies = policies or PolicyChain()
-        self._depth = depth
         self._prices = prices
-        self._slots = slots or asyncio.Semaphore(limits.max_concurrency)
+        self.limits = limits
+        self.ledger = ledger
+        self.recorder = recorder
+        self.policies = policies or PolicyChain()
+        self.depth = depth
+        self.memory = memory
+        self.calls = Calls(
+            limits=limits,
+            ledger=ledger,
+            recorder=recorder,
+            policies=self.policies,
+            slots=slots or asyncio.Semaphore(limits.max_concurrency),
+            outages=outages or Outages(),
+            fallback=fallback,
+            prices=prices,
+            memory=memory,
+            cache=cache,
+        )
+        self._sub_llms = dict(sub_llms or {})
+        self._sub_calls = SubCalls(self, sub, self._sub_llms)
 
     @property
     def allows_sub_calls(self) -> bool:
         """Whether a cell's sub-calls can be answered at all."""
-        return self._sub is not None and self._depth < self._limits.max_depth
+        return self._sub is not None and self.depth < self.limits.max_depth
 
     @property
     def allows_children(self) -> bool:
         """Whether a cell may start a child run: it and a sub-call of its own must fit."""
-        return self.allows_sub_calls and self._depth + 1 < self._limits.max_depth
+        return self.allows_sub_calls and self.depth + 1 < self.limits.max_depth
 
     def refuses_child(self, question: str) -> SubCallFailure | None:
         """Why a child run may not start; None where it may."""
         if not self.allows_children:
-            most = self._limits.max_depth
+            most = self.limits.max_depth
             return SubCallFailure(
-                "LimitExceeded", f"max_depth is {most}: no child run starts at depth {self._depth + 1}"
+                "LimitExceeded", f"max_depth is {most}: no child run starts at depth {self.depth + 1}"
             )
         size = len(question.encode("utf-8", "replace"))
-        if size > self._limits.max_prompt_bytes:
+        if size > self.limits.max_prompt_bytes:
             return SubCallFailure(
-                "PromptTooLarge", f"{size:,} bytes; at most {self._limits.max_prompt_bytes:,} are allowed"
+                "PromptTooLarge", f"{size:,} bytes; at most {self.limits.max_prompt_bytes:,} are allowed"
             )
         return self._refuses_first_call(size)
 
@@ -128,198 +121,72 @@ class Gate:
         price = price_of(root.name, self._prices)
         most_usd = price.most_usd(input_tokens=question_bytes, output_tokens=output_tokens) if price else None
         try:
-            self._ledger.check(question_bytes + output_tokens, sub_call=True, most_usd=most_usd)
+            self.ledger.check(question_bytes + output_tokens, sub_call=True, most_usd=most_usd)
         except LimitExceeded as error:
             return SubCallFailure("LimitExceeded", str(error))
         return None
 
     def count_refusal(self) -> None:
         """Count something that was refused."""
-        self._ledger.refuse()
+        self.ledger.refuse()
 
     def budget(self) -> dict[str, Any]:
-        """What is left, as a cell's `budget()` returns it: for the model's eyes alone. None is unlimited."""
-        left = self._ledger.left()
-        turns = self._limits.max_turns - len(self._recorder.turns)
+        """What is left, for a model's eyes alone. None is unlimited."""
+        left = self.ledger.left()
+        turns = self.limits.max_turns - len(self.recorder.turns)
         return {
             "sub_calls": left["sub_calls"] if self.allows_sub_calls else 0,
             "tokens": left["tokens"],
             "cost_usd": left["cost_usd"],
             "seconds": left["wall_s"],
             "turns": turns if math.isfinite(turns) else None,
-            "depth": self._limits.max_depth - self._depth,
+            "depth": self.limits.max_depth - self.depth,
         }
+
+    def cell_budget(self) -> dict[str, Any]:
+        """The same as a cell's `budget()` returns it, with the names of the models that it may ask, where there are."""
+        named = {"models": list(self._sub_llms)} if self._sub_llms and self.allows_sub_calls else {}
+        return self.budget() | named
 
     def left(self) -> dict[str, Any]:
         """What is left of the budget, for a record."""
-        return self._ledger.left()
+        return self.ledger.left()
 
-    async def ask_root(self, messages: list[Message]) -> ModelReply:
-        """One root turn, retries included.
+    @property
+    def recorded_summary(self) -> int | None:
+        """How many turns the root's next call sums up as it is recorded, 0 where it is no summary; None: it is new."""
+        return None if self.memory is None else self.memory.root.sums_up
+
+    async def ask_root(self, messages: list[Message], *, sums_up: int = 0) -> ModelReply:
+        """One root turn, retries and fallbacks included.
 
         Args:
             messages: The conversation. What a policy redacts in it stays redacted: it is changed in place.
+            sums_up: How many turns the reply is to sum up; 0: it is no summary.
 
         Raises:
             LimitExceeded: Tokens or time of the run are over.
             PolicyRefused: A policy refuses the request or the reply.
             ProviderError: No attempt succeeded.
+            Diverged: A resumed run does not do what its journal says.
         """
         if self._root is None:
             raise RuntimeError("this gate has no root model")
-        call = _Call(self._root, "root", self._depth, messages)
-        return self._received(call, await self._ask(call))
-
-    async def handle(self, prompt: str, data: str | None) -> str | SubCallFailure:
-        """Answer one sub-call of a cell. Raises nothing but cancellation: the cell gets every failure as a value."""
-        started = time.monotonic()
-        call = SubCall(model=self._sub.name if self._sub else "", prompt=prompt, data=data, depth=self._depth + 1)
-        record, asked = self._recorder.sub_call, None
+        calls = self.calls
+        call = calls.new(self._root, "root", self.depth, messages)
+        memory = self.memory
+        if memory is None:
+            return calls.received(call, await calls.ask(call))
+        if recorded := memory.root.recall(self._root.name, messages):
+            return recorded
         try:
-            asked = self._sub_call(prompt, data)
-            reply = await self._ask(asked)
-            call.usage = reply.usage
-            reply = self._received(asked, reply)
-            call.answered(reply)
-            return reply.text
-        except (_Refusal, LimitExceeded, PolicyRefused) as refusal:
-            self._ledger.refuse()
-            if asked is None or not asked.sent:
-                record = self._recorder.refused
-            return _failed(call, refusal.kind if isinstance(refusal, _Refusal) else type(refusal).__name__, refusal)
-        except ProviderError as error:
-            call.failed("ProviderError", str(error))
-            return SubCallFailure("ProviderError", _for_the_cell(error))
-        except asyncio.CancelledError:
-            call.failed("Cancelled", "the run did not wait for its answer")
-            if asked is None or not asked.sent:
-                call.shorten()
+            reply = calls.received(call, await calls.ask(call))
+        except (LimitExceeded, ProviderError) as error:
+            memory.root.failed(error, call.permits, sums_up=sums_up)
             raise
-        finally:
-            call.wall_s = time.monotonic() - started
-            record(call, self._ledger.left())
+        memory.root.replied(self._root.name, messages, reply, call.permits, sums_up=sums_up)
+        return reply
 
-    def _sub_call(self, prompt: str, data: str | None) -> _Call:
-        if self._sub is None or not self.allows_sub_calls:
-            raise _Refusal("LimitExceeded", "this run has no sub-calls")
-        size = len(prompt.encode("utf-8", "replace")) + len((data or "").encode("utf-8", "replace"))
-        if size > self._limits.max_prompt_bytes:
-            raise _Refusal("PromptTooLarge", f"{size:,} bytes; at most {self._limits.max_prompt_bytes:,} are allowed")
-        messages = [
-            Message(role="system", content=SUB_SYSTEM_PROMPT + self._policies.system_note),
-            Message(role="user", content=sub_message(prompt, data, nonce=secrets.token_hex(8))),
-        ]
-        return _Call(self._sub, "sub", self._depth + 1, messages)
-
-    async def _ask(self, call: _Call) -> ModelReply:
-        """Retries sit above the permit: each attempt has its own. The call's time begins when its turn comes, and it
-        keeps its place until it is over, so that a server that asks for a pause gets one.
-        """
-        async with self._slots:
-            deadline = Deadline(min(self._limits.max_call_s, self._ledger.deadline.remaining_s))
-            return await with_retries(lambda: self._attempt(call, deadline), deadline=deadline)
-
-    async def _attempt(self, call: _Call, deadline: Deadline) -> ModelReply:
-        """Policies come before the permit: what they refuse costs nothing. They may take long, so they are not asked
-        where no call is left. What is sent is counted in the same step, so that calls at the same time can't all be
-        told that there is room.
-        """
-        self._ledger.check(sub_call=call.role == "sub")
-        call.messages[:] = self._policies.request(
-            call.messages,
-            role=call.role,
-            depth=call.depth,
-            model=call.provider.name,
-            sent_bytes=self._ledger.tree_sent_bytes,
-        )
-        messages = tuple(call.messages)
-        with self._ledger.sends(sum(message.size_bytes for message in messages)):
-            permit = await self._reserve(call, messages, deadline)
-        call.sent = True
-        request = ModelRequest(
-            messages=messages, timeout_s=deadline.remaining_s, max_reply_bytes=self._limits.max_reply_bytes
-        )
-        try:
-            return await _complete(call.provider, request, permit)
-        finally:
-            if permit.overbill is not None:
-                self._recorder.overbilled(call.provider.name, permit.overbill)
-
-    async def _reserve(self, call: _Call, messages: Sequence[Message], deadline: Deadline) -> Permit:
-        input_tokens, output_tokens = upper_bound_tokens(messages), max(0, call.provider.max_output_tokens)
-        price = price_of(call.provider.name, self._prices)
-        return await self._ledger.reserve(
-            tokens=input_tokens + output_tokens,
-            most_usd=price.most_usd(input_tokens=input_tokens, output_tokens=output_tokens) if price else None,
-            price=price,
-            sub_call=call.role == "sub",
-            until=deadline,
-        )
-
-    def _received(self, call: _Call, reply: ModelReply) -> ModelReply:
-        """A reply as the policies leave it; it has been paid for."""
-        text = self._policies.reply(reply.text, role=call.role, depth=call.depth, model=call.provider.name)
-        return dataclasses.replace(reply, text=text)
-
-
-def _failed(call: SubCall, kind: str, refusal: Exception) -> SubCallFailure:
-    call.failed(kind, str(refusal))
-    return SubCallFailure(kind, str(refusal))
-
-
-async def _complete(provider: Provider, request: ModelRequest, permit: Permit) -> ModelReply:
-    """The permit is settled on every way out, cancellation included."""
-    try:
-        reply = await _call(provider, request)
-        permit.settle(reply.usage)
-    except ProviderError as error:
-        if error.refused:
-            permit.settle_refused()
-        raise
-    finally:
-        if not permit.settled:
-            permit.settle_unknown()
-    if len(reply.text.encode("utf-8", "replace")) > request.max_reply_bytes:
-        raise ProviderError(
-            f"{provider.name}: a reply of more than {request.max_reply_bytes:,} bytes", provider=provider.name
-        )
-    return reply
-
-
-async def _call(provider: Provider, request: ModelRequest) -> ModelReply:
-    """The only place that calls a provider. Whatever its author made of the contract, it ends in time, with a reply
-    or with a `ProviderError`.
-    """
-    try:
-        async with asyncio.timeout(request.timeout_s + OVERTIME_S) as limit:
-            reply = await provider.complete(request)
-    except ProviderError:
-        raise
-    except Exception as error:
-        what = "no reply in time" if limit.expired() else f"complete() raised {type(error).__name__}"
-        raise ProviderError(f"{provider.name}: {what}", provider=provider.name) from error
-    if not _is_sound(reply):
-        raise ProviderError(f"{provider.name}: complete() returned no ModelReply", provider=provider.name)
-    return reply
-
-
-def _is_sound(reply: object) -> bool:
-    match reply:
-        case ModelReply(
-            text=str(),
-            usage=TokenUsage(
-                input_tokens=int(), output_tokens=int(), cached_input_tokens=int(), cache_write_tokens=int()
-            ),
-        ):
-            return True
-    return False
-
-
-def _for_the_cell(error: ProviderError) -> str:
-    """What the box may know of a failure: a provider's words can hold addresses and paths of the host."""
-    return "the sub-model gave no answer" + (f" (HTTP status {error.status})" if error.status else "")
-
-
-def upper_bound_tokens(messages: Sequence[Message]) -> int:
-    """No tokenizer of today makes more than one token of a UTF-8 byte."""
-    return sum(message.size_bytes + MESSAGE_OVERHEAD_TOKENS for message in messages)
+    async def handle(self, asked: Asked) -> str | SubCallFailure:
+        """Answer one sub-call of a cell. Raises nothing but cancellation: the cell gets every failure as a value."""
+        return await self._sub_calls.handle(asked)

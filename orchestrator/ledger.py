@@ -15,13 +15,16 @@ import contextlib
 import math
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import LimitExceeded
 from orchestrator.limits import UNLIMITED, Deadline, Limits, Usage
 from orchestrator.permit import Permit
 from orchestrator.providers.base import TokenUsage
 from orchestrator.providers.prices import Price, dollars
+
+if TYPE_CHECKING:
+    from orchestrator.recorded import Charge
 
 OVERBILLED: Final = "overbilled"
 """Stands in `LimitExceeded.limit` where the run is over because a provider billed more than was reserved."""
@@ -34,17 +37,24 @@ class Ledger:
 
     Args:
         limits: What this run may spend, its children included.
-        parent: The ledger of the run that started this one, which pays for it too.
+        parent: The ledger of the run that started this one, or of the session it belongs to, which pays for it too.
+        below: Whether this run is a level below its parent, to which its root is a sub-model then; a session's runs
+            are not.
+        spent_s: Seconds that earlier lives of a run that is resumed have taken.
     """
 
-    def __init__(self, limits: Limits, parent: Ledger | None = None) -> None:
+    def __init__(
+        self, limits: Limits, parent: Ledger | None = None, *, below: bool = True, spent_s: float = 0.0
+    ) -> None:
         self._limits = limits
         self._parent = parent
+        self._depth: int = parent._depth + below if parent else 0
         self._news: asyncio.Event = parent._news if parent else asyncio.Event()
-        inherited_s = parent.deadline.remaining_s if parent else limits.max_wall_s
+        inherited_s = parent.deadline.remaining_s if parent else limits.max_wall_s - spent_s
         self.deadline: Deadline = Deadline(min(limits.max_wall_s, inherited_s))
         self.root_calls = 0
         self.sub_calls = 0
+        self.tool_calls = 0
         self.refusals = 0
         self.input_tokens = 0
         self.cached_input_tokens = 0
@@ -55,7 +65,10 @@ class Ledger:
         self.spent_usd = _NOTHING
         self.reserved_usd = _NOTHING
         self.unpriced_calls = 0
+        self.cache_hits = 0
         self.sent_bytes = 0
+        self.foreseen_calls = self.foreseen_tokens = 0
+        self.foreseen_usd = _NOTHING
         self._overbilled = False
 
     def _lineage(self) -> Iterator[Ledger]:
@@ -104,7 +117,7 @@ class Ledger:
         for ledger in self._lineage():
             ledger.reserved_tokens += tokens
             ledger.reserved_usd += most_usd or _NOTHING
-            below = sub_call or ledger is not self  # to a run above, a child's root is a sub-model
+            below = sub_call or ledger._depth < self._depth  # to a run above, a child's root is a sub-model
             ledger.sub_calls += below
             ledger.root_calls += not below
         return Permit(self, tokens, most_usd, price)
@@ -115,17 +128,15 @@ class Ledger:
         Raises:
             LimitExceeded: It can't.
         """
+        self.check_going()
         for ledger in self._lineage():
             limits = ledger._limits
-            if ledger._overbilled:
-                raise LimitExceeded("a provider billed more than was reserved: the run is over", limit=OVERBILLED)
-            if ledger.deadline.expired:
-                raise LimitExceeded(f"the run's {limits.max_wall_s:,g} s are over", limit="max_wall_s")
-            below = sub_call or ledger is not self
-            if below and ledger.sub_calls >= limits.max_sub_calls:
-                used = f"{ledger.sub_calls:,} of {limits.max_sub_calls:,.0f}"
+            below = sub_call or ledger._depth < self._depth
+            calls = ledger.sub_calls + ledger.foreseen_calls
+            if below and calls >= limits.max_sub_calls:
+                used = f"{calls:,} of {limits.max_sub_calls:,.0f}"
                 raise LimitExceeded(f"{used} sub-calls used", limit="max_sub_calls")
-            left = limits.max_tokens - ledger.spent_tokens
+            left = limits.max_tokens - ledger.spent_tokens - ledger.foreseen_tokens
             if tokens > left:
                 raise LimitExceeded(
                     f"the call may need {tokens:,} tokens (one a byte, and the reply), "
@@ -134,14 +145,32 @@ class Ledger:
                 )
             ledger._check_money(most_usd)
 
+    def check_going(self) -> None:
+        """Whether anything can still be had, if it costs nothing.
+
+        Raises:
+            LimitExceeded: The time is over, or a provider has billed more than was reserved.
+        """
+        for ledger in self._lineage():
+            if ledger._overbilled:
+                raise LimitExceeded("a provider billed more than was reserved: the run is over", limit=OVERBILLED)
+            if ledger.deadline.expired:
+                raise LimitExceeded(f"the run's {ledger._limits.max_wall_s:,g} s are over", limit="max_wall_s")
+
+    def hit(self) -> None:
+        """Count a sub-call that was answered from the cache: it costs nothing, and is none of ``max_sub_calls``."""
+        for ledger in self._lineage():
+            ledger.cache_hits += 1
+
     def _check_money(self, most_usd: Decimal | None) -> None:
         most = self._max_usd
         if most is None:
             return
         if most_usd is None:
             raise LimitExceeded("the run has a limit in money and the model no price", limit="max_cost_usd")
-        if most_usd > most - self.spent_usd:
-            left = max(_NOTHING, most - self.spent_usd)
+        spent = self.spent_usd + self.foreseen_usd
+        if most_usd > most - spent:
+            left = max(_NOTHING, most - spent)
             raise LimitExceeded(
                 f"the call may cost {dollars(most_usd)} (a token a byte, and the longest reply), "
                 f"{dollars(left)} of {dollars(most)} are left",
@@ -156,10 +185,11 @@ class Ledger:
 
     def _held(self, tokens: int, most_usd: Decimal | None) -> str | None:
         """The limit that calls in flight leave no room in, or None."""
-        if self.spent_tokens + self.reserved_tokens + tokens > self._limits.max_tokens:
+        if self.spent_tokens + self.foreseen_tokens + self.reserved_tokens + tokens > self._limits.max_tokens:
             return "max_tokens"
         most = self._max_usd
-        if most is not None and self.spent_usd + self.reserved_usd + (most_usd or _NOTHING) > most:
+        spent = self.spent_usd + self.foreseen_usd
+        if most is not None and spent + self.reserved_usd + (most_usd or _NOTHING) > most:
             return "max_cost_usd"
         return None
 
@@ -178,15 +208,43 @@ class Ledger:
         for ledger in self._lineage():
             ledger.reserved_tokens -= permit.reserved_tokens
             ledger.reserved_usd -= permit.reserved_usd or _NOTHING
-            ledger.input_tokens += usage.input_tokens
-            ledger.cached_input_tokens += usage.cached_input_tokens
-            ledger.cache_write_tokens += usage.cache_write_tokens
-            ledger.output_tokens += usage.output_tokens
-            ledger.spent_usd += cost_usd or _NOTHING
-            ledger.unpriced_calls += cost_usd is None
-            if usage.estimated:
-                ledger.estimated_tokens += usage.input_tokens + usage.output_tokens
+            ledger._spend(usage, cost_usd)
         self._news.set()
+
+    def foresee(self, charge: Charge) -> None:
+        """Hold back what an earlier life of this run, which is resumed, has spent: new calls get none of it."""
+        self._add_foreseen(charge, 1)
+
+    def _add_foreseen(self, charge: Charge, sign: int) -> None:
+        self.foreseen_calls += sign * (charge.sub_call or charge.run != 0)
+        self.foreseen_tokens += sign * (charge.usage.input_tokens + charge.usage.output_tokens)
+        self.foreseen_usd += sign * (charge.usd or _NOTHING)
+
+    def charge_recorded(self, charge: Charge, *, sub_call: bool) -> None:
+        """Charge a call of an earlier life again, here and in every ancestor. The first of them foresaw it.
+
+        Args:
+            charge: What it cost.
+            sub_call: Whether it was a sub-call of this run or below it, or its root's.
+        """
+        *_, first = self._lineage()
+        first._add_foreseen(charge, -1)
+        for ledger in self._lineage():
+            below = sub_call or ledger._depth < self._depth
+            ledger.sub_calls += below
+            ledger.root_calls += not below
+            ledger.sent_bytes += charge.sent_bytes
+            ledger._spend(charge.usage, charge.usd)
+
+    def _spend(self, usage: TokenUsage, cost_usd: Decimal | None) -> None:
+        self.input_tokens += usage.input_tokens
+        self.cached_input_tokens += usage.cached_input_tokens
+        self.cache_write_tokens += usage.cache_write_tokens
+        self.output_tokens += usage.output_tokens
+        self.spent_usd += cost_usd or _NOTHING
+        self.unpriced_calls += cost_usd is None
+        if usage.estimated:
+            self.estimated_tokens += usage.input_tokens + usage.output_tokens
 
     @property
     def overbilled(self) -> bool:
@@ -219,8 +277,28 @@ class Ledger:
         for ledger in self._lineage():
             ledger.sent_bytes += size_bytes
 
+    def check_tool_call(self) -> None:
+        """Whether a tool may be called; raises `LimitExceeded` where it may not."""
+        for ledger in self._lineage():
+            most = ledger._limits.max_tool_calls
+            if ledger.deadline.expired:
+                raise LimitExceeded(f"the run's {ledger._limits.max_wall_s:,g} s are over", limit="max_wall_s")
+            if ledger.tool_calls >= most:
+                used = f"{ledger.tool_calls:,} of {most:,.0f}"
+                raise LimitExceeded(f"{used} tool calls used", limit="max_tool_calls")
+
+    def add_tool_call(self) -> None:
+        """Count a call of a tool, here and in every ancestor."""
+        for ledger in self._lineage():
+            ledger.tool_calls += 1
+
+    @property
+    def tool_calls_left(self) -> float:
+        """Calls of tools that every ledger up to the root still allows."""
+        return min(ledger._limits.max_tool_calls - ledger.tool_calls for ledger in self._lineage())
+
     def refuse(self) -> None:
-        """Count a sub-call that was refused."""
+        """Count a sub-call or tool call that was refused."""
         for ledger in self._lineage():
             ledger.refusals += 1
 
@@ -263,8 +341,10 @@ class Ledger:
             cached_input_tokens=self.cached_input_tokens,
             cache_write_tokens=self.cache_write_tokens,
             output_tokens=self.output_tokens,
+            cache_hits=self.cache_hits,
             estimated_tokens=self.estimated_tokens,
             cost_usd=self.cost_usd,
             wall_s=wall_s,
+            tool_calls=self.tool_calls,
             refusals=self.refusals,
         )

@@ -20,8 +20,11 @@ GIB: Final = 1024 * MIB
 # field: (least, most, whether UNLIMITED is allowed)
 _RANGES: Final[dict[str, tuple[float, float, bool]]] = {
     "max_turns": (1, 1_000_000, True),
+    "max_failed_cells": (1, 1_000_000, True),
+    "max_idle_turns": (1, 1_000_000, True),
     "max_depth": (0, 16, False),
     "max_sub_calls": (0, 1_000_000_000, True),
+    "max_tool_calls": (0, 1_000_000_000, True),
     "max_tokens": (1, 10**15, True),
     "max_cost_usd": (0, 10**6, True),
     "max_wall_s": (0.001, 10**9, True),
@@ -50,8 +53,12 @@ class Limits:
 
     Attributes:
         max_turns: Root replies, 1 and more.
+        max_failed_cells: Cells in a row that may fail; the last of them moves the run to its next strategy, or ends it.
+        max_idle_turns: Turns in a row without progress, likewise: no code and no answer, code that did what it had
+            done before, an answer that could not be taken (`orchestrator.strategies.Progress`).
         max_depth: Levels below the root, 0 to 16. 1 allows plain sub-calls; 0 none; more is accepted and not used yet.
         max_sub_calls: Sub-calls sent to a provider, retries included, 0 and more.
+        max_tool_calls: Calls of all tools together (`orchestrator.tools`), 0 and more.
         max_tokens: Input and output tokens of all calls together. Before a call its upper bound is reserved
             (one token a UTF-8 byte, plus the reply's maximum); after it the provider's own count is charged.
         max_cost_usd: US dollars of all calls together, a `Decimal` or an int from 0 to a million. Before a call the
@@ -62,7 +69,8 @@ class Limits:
         max_concurrency: Provider calls in flight at once, 1 to 1024.
         max_prompt_bytes: UTF-8 bytes of one sub-call's prompt with its ``data``, up to 4 MiB.
         max_reply_bytes: UTF-8 bytes of one model reply, up to 4 MiB; a longer one is cut off and is an error.
-        max_output_chars: Characters of one turn's output that the root is shown, 200 to 200,000.
+        max_output_chars: Characters of one turn's output that the root is shown, 200 to 200,000; never more than half
+            as many as it can read tokens at once.
         cell_wall_s: Seconds one cell may take, not counting those it waits for its sub-calls.
         cell_cpu_s: CPU seconds one cell may use, waiting or not.
         cell_wait_s: Seconds for which waiting for sub-calls may stop the cell's wall clock, in total.
@@ -78,8 +86,11 @@ class Limits:
     """
 
     max_turns: float = 30
+    max_failed_cells: float = 5
+    max_idle_turns: float = 3
     max_depth: int = 1
     max_sub_calls: float = 100
+    max_tool_calls: float = 100
     max_tokens: float = 2_000_000
     max_cost_usd: Decimal | float = UNLIMITED
     max_wall_s: float = 15 * 60
@@ -145,6 +156,7 @@ class Usage:
         turns: Root replies.
         root_calls: Attempts at the root model, retries included.
         sub_calls: Attempts at a sub-model, retries included.
+        cache_hits: Sub-calls that were answered from the cache; none of those above.
         input_tokens: All input tokens, cached ones included.
         cached_input_tokens: Those of them the provider read from its cache.
         cache_write_tokens: Those of them it wrote to its cache.
@@ -153,7 +165,8 @@ class Usage:
             because the provider gave no count.
         cost_usd: US dollars, counted as those tokens are; None where a model's price is not known.
         wall_s: Seconds since the start.
-        refusals: Sub-calls that a limit, a policy or the gate refused.
+        tool_calls: Calls of tools that were made.
+        refusals: Sub-calls that a limit, a policy or the gate refused, and tool calls that were not made.
     """
 
     turns: int = 0
@@ -166,7 +179,9 @@ class Usage:
     estimated_tokens: int = 0
     cost_usd: Decimal | None = Decimal(0)
     wall_s: float = 0.0
+    tool_calls: int = 0
     refusals: int = 0
+    cache_hits: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -177,14 +192,27 @@ class Usage:
 class Deadline:
     """A moment on the monotonic clock. Public time-outs are relative; this absolute form stays inside."""
 
-    __slots__ = ("_at",)
+    __slots__ = ("_at", "_left_s")
 
     def __init__(self, seconds_from_now: float) -> None:
         self._at = time.monotonic() + seconds_from_now
+        self._left_s: float | None = None
+
+    def pause(self) -> None:
+        """Stop the clock: what is left stays so until `resume`."""
+        self._left_s = self.remaining_s
+
+    def resume(self) -> None:
+        """Let the clock run on; no change where it runs."""
+        if self._left_s is not None:
+            self._at = time.monotonic() + self._left_s
+            self._left_s = None
 
     @property
     def remaining_s(self) -> float:
         """Seconds left, never below 0; `UNLIMITED` where there is no end."""
+        if self._left_s is not None:
+            return self._left_s
         return max(0.0, self._at - time.monotonic())
 
     @property

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from orchestrator import prompts
-from orchestrator.answers import STARTED_ANEW, Answer, Answers
+from orchestrator.answers import Answer, Answers
+from orchestrator.cells import Cells, CellsRun
 from orchestrator.errors import LimitExceeded, PolicyRefused, ProviderError
 from orchestrator.gate import Gate
+from orchestrator.history import History, most_shown_chars
 from orchestrator.ledger import OVERBILLED, Ledger
 from orchestrator.limits import Limits
-from orchestrator.parsing import ParsedReply, missing_reason, parse_reply
+from orchestrator.names import BoundNames
+from orchestrator.parsing import FinalText, ParsedReply, missing_reason, parse_reply
 from orchestrator.providers.base import Message, ModelReply
+from orchestrator.providers.windows import DEFAULT_WINDOW_TOKENS
 from orchestrator.recorder import Recorder
-from orchestrator.rendering import CellView, plain_output, render_observation
+from orchestrator.rendering import frame, truncate_output
 from orchestrator.repl import Repl
-from orchestrator.result import Cell, StopReason, Turn
+from orchestrator.result import StopReason, Turn
 from orchestrator.schema import OutputSchema
-from orchestrator.typed import Vocabulary, render_typed, typed_report
-from sandbox.cell import CellResult
+from orchestrator.strategies import Progress
+from orchestrator.typed import Vocabulary
 
-MAX_CELLS_PER_TURN: Final = 16
-"""Cells of one reply that run; the root is told when there were more. Bounds what one reply can make the host keep."""
-MAX_SILENT_TURNS: Final = 3
-"""Replies in a row with neither code nor answer after which the run ends as `no_progress`."""
+MAX_ERROR_CHARS: Final = 2_000
+"""Of the last error that a root leaves to the one that takes over."""
+CUT_OFF: Final = "the reply was cut off at the model's output limit; write less at once"
 
 _LIMIT_REASONS: Final = {
     "max_wall_s": StopReason.TIME_LIMIT,
@@ -44,23 +47,29 @@ class Outcome:
     stop_detail: str | None = None
 
 
-@dataclass(slots=True)
-class CellsRun:
-    """What came of a turn's cells."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """What a root that is stuck leaves to the one that takes over in its REPL.
 
-    views: list[CellView] = field(default_factory=list)
-    ok: bool = True
-    answer: str | None = None
-    time_is_over: bool = False
+    Attributes:
+        why: Why it is stuck, in words of the host.
+        names: What its code has bound.
+        quarantine: What it has written, in quarantine.
+        partial: Its best answer.
+        error: Its last error in a frame, or "".
+        note: The caller's words for the next one, or "".
+    """
 
-    @property
-    def ran_any(self) -> bool:
-        """Whether the reply had any."""
-        return bool(self.views)
+    why: str
+    names: BoundNames
+    quarantine: Vocabulary | None
+    partial: Answer | None
+    error: str
+    note: str
 
 
 class Loop:
-    """One run of the root loop.
+    """One root's loop.
 
     Args:
         gate: The way to the models.
@@ -71,8 +80,12 @@ class Loop:
         system_prompt: The root's system prompt.
         question: The user's question.
         context_info: What the root is told of the context.
-        quarantine: What the root may be told in ``observe="typed"``; None shows it the cells' output.
+        before: What it is told of the session before its question, or "".
+        typed: Whether the root is in quarantine (``observe="typed"``).
         schema: What the answer must fit, or None.
+        window_tokens: What the root can read and write at once.
+        reply_tokens: Its longest reply.
+        after: What another root has left behind in this REPL; None where there was none.
     """
 
     def __init__(
@@ -86,36 +99,69 @@ class Loop:
         system_prompt: str,
         question: str,
         context_info: str,
-        quarantine: Vocabulary | None = None,
+        before: str = "",
+        typed: bool = False,
         schema: OutputSchema | None = None,
+        window_tokens: int = DEFAULT_WINDOW_TOKENS,
+        reply_tokens: int = 0,
+        after: Handover | None = None,
     ) -> None:
         self._gate = gate
         self._repl = repl
         self._ledger = ledger
         self._limits = limits
         self._recorder = recorder
-        self._quarantine = quarantine
-        shown_chars = None if quarantine is not None else limits.max_output_chars
+        self._quarantine = (Vocabulary() if typed else None) if after is None else after.quarantine
+        self._shown_chars = min(limits.max_output_chars, most_shown_chars(window_tokens))
         form = schema.text if schema is not None else None
-        first = prompts.first_message(question, context_info, self._budget(), shown_chars, form)
-        self._messages = [Message(role="system", content=system_prompt), Message(role="user", content=first)]
+        first = prompts.first_message(
+            question, context_info, self._budget(), None if typed else self._shown_chars, form, before
+        )
+        self._history = History(
+            gate=gate,
+            recorder=recorder,
+            system_prompt=system_prompt,
+            first=first if after is None else f"{first}\n\n{_taking_over(after)}",
+            names=BoundNames() if after is None else after.names,
+            window_tokens=window_tokens,
+            reply_tokens=reply_tokens,
+        )
+        self._cells = Cells(
+            repl=repl, limits=limits, recorder=recorder, names=self._history.names, quarantine=self._quarantine
+        )
         self._answers = Answers(
             repl=repl,
             recorder=recorder,
             most_bytes=limits.max_reply_bytes,
             schema=schema,
-            typed=quarantine is not None,
+            typed=typed,
+            partial=None if after is None else after.partial,
         )
+        self._progress = Progress(max_failed_cells=limits.max_failed_cells, max_idle_turns=limits.max_idle_turns)
+        self._boxes_lost = recorder.boxes_lost
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """The conversation so far."""
-        return tuple(self._messages)
+        return tuple(self._history.messages)
 
     @property
     def partial(self) -> Answer | None:
         """The best answer so far that was not accepted: what a run that hits a limit returns."""
         return self._answers.partial
+
+    def hand_over(self, why: str, note: str) -> Handover:
+        """What the next root is told and goes on from."""
+        errors = (cell.error for turn in reversed(self._recorder.turns) for cell in reversed(turn.cells) if cell.error)
+        error = "" if self._quarantine is not None else next(errors, "")
+        return Handover(
+            why=why,
+            names=self._history.names,
+            quarantine=self._quarantine,
+            partial=self.partial,
+            error=frame("error", truncate_output(error, MAX_ERROR_CHARS)) if error else "",
+            note=note,
+        )
 
     async def run(self) -> Outcome:
         """Run to the end.
@@ -123,7 +169,6 @@ class Loop:
         Raises:
             ProviderError, BoxError, ProtocolViolation: The run can't go on.
         """
-        silent_turns = 0
         while len(self._recorder.turns) < self._limits.max_turns:
             try:
                 reply, turn = await self._ask_root()
@@ -132,25 +177,26 @@ class Loop:
             except PolicyRefused as refusal:
                 return Outcome(None, StopReason.POLICY_REFUSED, str(refusal))
             parsed = parse_reply(reply.text)
-            ran = await self._run_cells(turn, parsed)
+            ran = await self._cells.run(turn, parsed)
             answer, remark = await self._answers.of_turn(parsed, ran)
+            self._recorder.budget(self._gate.budget())
             if self._ledger.overbilled:
                 return Outcome(self.partial if answer is None else answer, StopReason.OVERBILLED)
             if answer is not None:
                 return Outcome(answer, StopReason.ANSWERED)
             if ran.time_is_over:
                 return Outcome(self.partial, StopReason.TIME_LIMIT)
-            silent_turns = 0 if ran.views or parsed.final else silent_turns + 1
-            if silent_turns == MAX_SILENT_TURNS:
-                return Outcome(self.partial, StopReason.NO_PROGRESS)
-            self._tell_root(ran, remark or _remark(reply, parsed, ran))
+            stuck = self._stuck(parsed, ran, remark)
+            if stuck and len(self._recorder.turns) < self._limits.max_turns:
+                return Outcome(self.partial, StopReason.NO_PROGRESS, stuck)
+            self._tell_root(ran, remark or _remark(reply, parsed, ran), await self._repl.news())
         return await self._ask_for_the_best()
 
     async def _ask_for_the_best(self) -> Outcome:
         """One reply more, which is no turn: its code is not run. What can't be had any more leaves what there is."""
         started = time.monotonic()
         try:
-            reply = await self._gate.ask_root(self._messages)
+            reply = await self._history.ask()
         except PolicyRefused as refusal:
             return Outcome(None, StopReason.POLICY_REFUSED, str(refusal))
         except (LimitExceeded, ProviderError) as error:
@@ -166,52 +212,30 @@ class Loop:
     async def _ask_root(self) -> tuple[ModelReply, Turn]:
         started = time.monotonic()
         try:
-            reply = await self._gate.ask_root(self._messages)
+            reply = await self._history.ask()
         except ProviderError as error:
             if self._ledger.deadline.expired:  # its time-out was the run's
                 raise LimitExceeded("the root's reply was not there yet", limit="max_wall_s") from error
             raise
-        self._messages.append(Message(role="assistant", content=reply.text))
-        return reply, self._recorder.turn(reply, time.monotonic() - started)
+        return reply, self._recorder.turn(reply, time.monotonic() - started, self.messages[:-1])
 
     def _stopped_by(self, limit: LimitExceeded) -> Outcome:
         return Outcome(self.partial, _LIMIT_REASONS.get(limit.limit, StopReason.TOKEN_LIMIT), str(limit))
 
-    async def _run_cells(self, turn: Turn, parsed: ParsedReply) -> CellsRun:
-        """Run the cells in order. The first that fails or answers is the last: the others were written before it."""
-        ran = CellsRun()
-        for code in parsed.cells[:MAX_CELLS_PER_TURN]:
-            cell = self._recorder.cell_starts(turn, code)
-            if self._quarantine is not None:
-                self._quarantine.learn(code)
-            result = await self._repl.run(code)
-            view = CellView(cell=result, notes=_notes(result, self._limits), lines=code.count("\n") + 1)
-            _fill(cell, result, self._limits.max_output_chars)
-            self._recorder.cell_ends(turn, cell, _facts(result))
-            ran.views.append(view)
-            ran.ok = result.status == "ok"
-            ran.answer = result.answer
-            ran.time_is_over = result.clock == "run"
-            if ran.time_is_over:
-                break
-            if result.status == "lost":
-                self._recorder.box_lost(turn, result.lost_because or "")
-                await self._repl.restart()
-            if not ran.ok or ran.answer is not None:
-                break
-        return ran
+    def _stuck(self, parsed: ParsedReply, ran: CellsRun, remark: str | None) -> str | None:
+        """Why the root does not get on; None where it does. A text FINAL beside code is no answer yet."""
+        if self._recorder.boxes_lost != self._boxes_lost:
+            self._boxes_lost = self._recorder.boxes_lost
+            self._history.names.forget()
+            self._progress.starts_anew()
+        refused = remark is not None and not (
+            ran.ran_any and ran.answer is None and isinstance(parsed.final, FinalText)
+        )
+        return self._progress.turn(ran.ran, "an answer that could not be taken" if refused else None)
 
-    def _tell_root(self, ran: CellsRun, remark: str | None) -> None:
-        parts = [part for part in (self._observation(ran), remark, self._what_is_left()) if part]
-        self._messages.append(Message(role="user", content="\n\n".join(parts)))
-
-    def _observation(self, ran: CellsRun) -> str | None:
-        if not ran.views:
-            return None
-        if self._quarantine is not None:
-            self._recorder.turns[-1].values = typed_report(ran.views, self._quarantine).shown
-            return render_typed(ran.views, self._quarantine)
-        return render_observation(ran.views, self._limits.max_output_chars)
+    def _tell_root(self, ran: CellsRun, remark: str | None, news: list[str]) -> None:
+        said = "\n\n".join(part for part in (remark, *news, self._what_is_left()) if part)
+        self._history.told(self._cells.shown(ran, self._shown_chars), said)
 
     def _what_is_left(self) -> str:
         if len(self._recorder.turns) < self._limits.max_turns:
@@ -224,8 +248,13 @@ class Loop:
             seconds=self._ledger.deadline.remaining_s,
             tokens=self._ledger.tokens_left,
             sub_calls=self._ledger.sub_calls_left if self._gate.allows_sub_calls else None,
+            tool_calls=self._ledger.tool_calls_left if self._ledger.tool_calls else None,
             usd=self._ledger.usd_left,
         )
+
+
+def _taking_over(after: Handover) -> str:
+    return prompts.next_strategy(why=after.why, names=after.names.said(), note=after.note, error=after.error)
 
 
 def _remark(reply: ModelReply, parsed: ParsedReply, ran: CellsRun) -> str | None:
@@ -233,45 +262,13 @@ def _remark(reply: ModelReply, parsed: ParsedReply, ran: CellsRun) -> str | None
     if not ran.views:
         return _nudge(reply, parsed)
     left_out = len(parsed.cells) - len(ran.views)
-    return f"{left_out} more code blocks of your reply were not run." if left_out else None
+    remarks = [f"{left_out} more code blocks of your reply were not run."] if left_out else []
+    if reply.finish_reason in ("length", "window"):
+        remarks.append(f"Mind that {CUT_OFF}.")
+    return " ".join(remarks) or None
 
 
 def _nudge(reply: ModelReply, parsed: ParsedReply) -> str:
-    if reply.finish_reason == "length":
-        return prompts.nudge("the reply was cut off at the model's output limit; write less at once")
+    if reply.finish_reason in ("length", "window"):
+        return prompts.nudge(CUT_OFF)
     return prompts.nudge(missing_reason(parsed))
-
-
-def _notes(result: CellResult, limits: Limits) -> tuple[str, ...]:
-    """What the host says of a cell, beside what the cell says."""
-    notes = []
-    if result.clock:
-        used = {"wall": f"{limits.cell_wall_s:,g} s", "cpu": f"{limits.cell_cpu_s:,g} CPU seconds"}
-        notes.append(f"the cell was stopped after {used.get(result.clock, 'the time of the run')}")
-    if result.lost_because:
-        notes.append(f"the REPL was lost ({result.lost_because}). {STARTED_ANEW}")
-    if result.late_chars:
-        notes.append(f"{result.late_chars:,} characters that threads of earlier cells wrote late were dropped")
-    return tuple(notes)
-
-
-def _fill(cell: Cell, result: CellResult, max_chars: int) -> None:
-    cell.output = plain_output(result, max_chars)
-    cell.status = result.status
-    cell.error = f"{result.error.name}: {result.error.message}" if result.error else None
-    cell.error = cell.error or result.lost_because
-    cell.wall_s = result.wall_s
-
-
-def _facts(result: CellResult) -> dict[str, object]:
-    """What the trace says of a cell beside its texts."""
-    return {
-        "waited_s": round(result.waited_s, 6),
-        "stdout_chars": result.stdout.true_chars,
-        "stderr_chars": result.stderr.true_chars,
-        "result_chars": result.result.true_chars,
-        "clock": result.clock,
-        "lost_because": result.lost_because,
-        "late_chars": result.late_chars,
-        "answered": result.answer is not None,
-    }

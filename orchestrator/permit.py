@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.providers.base import TokenUsage
+from orchestrator.providers.base import Message, TokenUsage
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
     from orchestrator.providers.prices import Price
 
+MESSAGE_OVERHEAD_TOKENS: Final = 16
+"""Added to a message's UTF-8 bytes for what a chat template puts around it."""
+
 _NOTHING: Final = Decimal(0)
+
+
+def upper_bound_tokens(messages: Sequence[Message]) -> int:
+    """No tokenizer of today makes more than one token of a UTF-8 byte."""
+    return sum(message.size_bytes + MESSAGE_OVERHEAD_TOKENS for message in messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,7 @@ class Permit:
 
     Attributes:
         overbill: What was billed above the reservation, where it was.
+        charged: What it was settled with, in tokens and money.
     """
 
     def __init__(self, ledger: Ledger, reserved_tokens: int, reserved_usd: Decimal | None, price: Price | None) -> None:
@@ -39,6 +49,7 @@ class Permit:
         self.reserved_usd = reserved_usd
         self.settled = False
         self.overbill: Overbill | None = None
+        self.charged: tuple[TokenUsage, Decimal | None] | None = None
 
     def settle(self, usage: TokenUsage) -> None:
         """Charge what the provider counted, also where that is more than was reserved: then the run ends."""
@@ -80,4 +91,5 @@ class Permit:
         if self.settled:
             raise RuntimeError("a permit is settled once")
         self.settled = True
+        self.charged = (usage, cost_usd)
         self._ledger.charge(self, usage, cost_usd)

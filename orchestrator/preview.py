@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.context import check_context
 from orchestrator.documents import documents_of
-from orchestrator.gate import upper_bound_tokens
+from orchestrator.intake import let_go, take_in_now
 from orchestrator.limits import UNLIMITED, Limits
+from orchestrator.permit import upper_bound_tokens
 from orchestrator.providers.base import Message
 from orchestrator.providers.prices import Price, dollars, price_of
 from orchestrator.recorder import Recorder
@@ -45,6 +45,8 @@ class Preview:
     Attributes:
         root: Name of the root's provider.
         sub: Name of the sub-model's, or None.
+        sub_llms: Names of the further sub-models' providers, by the names that cells may say.
+        fallback: Names of those that step in.
         messages: The first request, as the policies leave it.
         estimate: A guess at its tokens.
         most_tokens: What is reserved for it: its upper bound and the longest reply.
@@ -54,6 +56,8 @@ class Preview:
 
     root: str
     sub: str | None
+    sub_llms: dict[str, str]
+    fallback: tuple[str, ...]
     messages: tuple[Message, ...]
     estimate: Estimate
     most_tokens: int
@@ -73,22 +77,25 @@ def preview(rlm: RLM, question: str, context: Any) -> Preview:
         ContextError: The context can't be used.
         PolicyRefused: A policy would refuse the first request.
     """
-    checked = check_context(context)
-    messages = Run(rlm.settings, question, checked, documents_of(checked), Recorder()).opening()
     settings = rlm.settings
+    checked = take_in_now(context, settings.context_mode, settings.limits.memory_bytes)
+    try:
+        messages = Run(settings, question, checked, documents_of(checked), Recorder()).opening()
+    finally:
+        let_go(checked)
     root, sub = settings.root, settings.sub
     price = price_of(root.name, settings.prices)
     most_input = upper_bound_tokens(messages)
     return Preview(
         root=root.name,
         sub=sub.name if sub else None,
+        sub_llms={name: model.name for name, model in settings.sub_llms.items()},
+        fallback=tuple(model.name for model in settings.fallback),
         messages=messages,
         estimate=estimate(root.name, messages),
         most_tokens=most_input + root.max_output_tokens,
         most_usd=price.most_usd(input_tokens=most_input, output_tokens=root.max_output_tokens) if price else None,
-        run=most_cost(
-            rlm.limits, {model.name: price_of(model.name, rlm.settings.prices) for model in (root, sub or root)}
-        ),
+        run=most_cost(rlm.limits, {model.name: price_of(model.name, settings.prices) for model in settings.models}),
     )
 
 

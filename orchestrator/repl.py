@@ -1,55 +1,61 @@
-"""The run's REPL: a `sandbox.Sandbox` made from the run's limits. The one seam where `SandboxError` becomes ours."""
+"""The run's REPL: a `sandbox.Sandbox` made from the run's limits. Its errors become ours here."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from orchestrator.bound import Bound
+from orchestrator.box_errors import our_errors
 from orchestrator.boxes import Boxes, BoxTurns
-from orchestrator.errors import BoxError, ConfigError, ContextError, ProtocolViolation, VariableError
+from orchestrator.errors import SetupError
 from orchestrator.limits import Deadline, Limits
+from orchestrator.past import Past, Restored
 from sandbox.cell import CellResult
 from sandbox.children import Children
-from sandbox.errors import BoxGone, ContextLoadError, SandboxError, SpecError, ValueUnavailable
-from sandbox.errors import ProtocolViolation as SandboxProtocolViolation
-from sandbox.host import Host, shared_host
+from sandbox.errors import BoxGone
+from sandbox.host import shared_host
 from sandbox.sandbox import Sandbox
 from sandbox.spec import CellLimits, KernelSettings, SandboxSpec
-from sandbox.store import Store, StoredContext
+from sandbox.store import Store
 from sandbox.subcalls import QueryHandler
-from sandbox.threads import made_in_thread
+from sandbox.tools import NO_TOOLS, Tools
+from sandbox.variables import Variables
 
 SUB_CALL_FUNCTIONS = ("llm_query", "llm_query_batched")
 CHILD_FUNCTIONS = ("rlm_query", "rlm_query_batched")
 REPORT_FUNCTIONS = ("report", "declare_labels")
-LIFETIME_MARGIN_S = 120
-"""A box's expiry lies so far behind its run's deadline."""
 
 
 class Repl:
-    """A locked REPL with `context` bound. Use `open`, then `run`, and `aclose` at the end."""
+    """A locked REPL with `context` bound. Use `open`, then `run`, and `aclose` at the end.
+
+    Attributes:
+        bound: What the host has bound in it.
+        deadline: When the run that works in it must end.
+    """
 
     def __init__(
         self,
         sandbox: Sandbox,
-        host: Host,
-        stored: StoredContext,
+        store: Store,
         limits: Limits,
         deadline: Deadline,
         turns: BoxTurns,
         on_box: Callable[[dict[str, Any]], None],
+        setup_code: str,
+        past: Past,
     ) -> None:
         self._sandbox = sandbox
         self._on_box = on_box
-        self._host = host
-        self._stored = stored
+        self.bound = Bound(sandbox, store)
         self._limits = limits
-        self._deadline = deadline
+        self.deadline = deadline
         self._turns = turns
+        self._setup_code = setup_code
+        self._past = past
+        self._news: list[str] = []
 
     @classmethod
     async def open(
@@ -65,9 +71,15 @@ class Repl:
         turns: BoxTurns | None = None,
         children: Children | None = None,
         budget: Callable[[], dict[str, Any]] = dict,
+        on_output: Callable[[str, str], None] = lambda _stream, _text: None,
         on_box: Callable[[dict[str, Any]], None] = lambda _: None,
+        more: Mapping[str, Any] | None = None,
+        setup_code: str = "",
+        modules: Mapping[str, bytes] | None = None,
+        tools: Tools = NO_TOOLS,
+        past: Past | None = None,
     ) -> Repl:
-        """Start a box and bind `context`.
+        """Start a box, bind `context`, which is `context_0` too, and run the setup code.
 
         Args:
             context: A context in its normal form, or one of the store that lives for as long.
@@ -80,11 +92,18 @@ class Repl:
             turns: When its cells may run; by default always.
             children: Answers `rlm_query`.
             budget: Asked for what `budget()` returns in a cell.
+            on_output: Called with what the running cell sends, piece by piece (`KernelSettings`).
             on_box: Is called for each box, the first and every fresh one, with what its audit says: ``isolation``,
                 ``runtime``, ``image``, ``held`` and the names of the controls that were ``not_checked``.
+            more: More contexts, by the names of their variables.
+            setup_code: Runs before the first cell, and again in each fresh box.
+            modules: What cells can import (`KernelSettings`).
+            tools: Functions outside of the box that cells can call.
+            past: What happened in this box in an earlier life of its run, and happens again in a fresh one.
 
         Raises:
             BoxError: No engine, no image, or the box would not start.
+            SetupError: The setup code failed.
             ContextError: The context does not fit the box.
         """
         settings = KernelSettings(
@@ -93,32 +112,82 @@ class Repl:
             prompt_bytes=limits.max_prompt_bytes,
             answer_bytes=limits.max_reply_bytes,
             budget=budget,
+            on_output=on_output,
+            modules=modules or {},
+            tools=tools,
         )
-        with _our_errors():
+        with our_errors():
             host = await shared_host(progress)
             image = await host.image_for(spec, progress)
-            stored = await _stored(host.store, context)
-            try:
-                sandbox = await Sandbox.start(
-                    spec,
-                    engine=host.engine,
-                    store=host.store,
-                    image=image,
-                    settings=settings,
-                    handler=handler,
-                    children=children,
-                )
-            except BaseException:
-                host.store.forget(stored)
-                raise
-            repl = cls(sandbox, host, stored, limits, deadline, turns or Boxes.one().turns(), on_box)
+            sandbox = await Sandbox.start(
+                spec,
+                engine=host.engine,
+                store=host.store,
+                image=image,
+                settings=settings,
+                handler=handler,
+                children=children,
+            )
+            past = past or Past(lambda: None, runs_again=False)
+            repl = cls(sandbox, host.store, limits, deadline, turns or Boxes.one().turns(), on_box, setup_code, past)
             try:
                 repl._tell()
-                await sandbox.load("context", stored)
+                await repl.bound.bind("context", context, also=("context_0",))
+                for name, value in (more or {}).items():
+                    await repl.bound.bind(name, value)
+                await repl._set_up()
             except BaseException:
                 await repl.aclose()
                 raise
             return repl
+
+    async def news(self) -> list[str]:
+        """What the root is to be told beside its cells' output; contexts that came late are bound now.
+
+        Raises:
+            ContextError: One of them does not fit the box.
+        """
+        news, self._news = self._news, []
+        return news + await self.bound.late()
+
+    async def begin_anew(self) -> bool:
+        """Get ready for the next question: contexts are bound as they were given, all else stays as it is.
+
+        Returns:
+            Whether all variables are gone: the box was lost, and its cells have not run again in the fresh one.
+
+        Raises:
+            BoxError: A fresh one would not start.
+            ProtocolViolation: It misbehaved since the last question.
+        """
+        self.bound.drop_late()
+        if not self.alive:
+            with our_errors():
+                if self._sandbox.violation is not None:
+                    raise self._sandbox.violation
+            restored = await self.restart()
+            return restored is None or not (restored.done and restored.cells)
+        with our_errors():
+            await self._sandbox.reload()
+        return False
+
+    async def variables(self) -> Variables:
+        """Which variables cells have made beside what was bound here: the box's word, texts included.
+
+        Raises:
+            VariableError: The box has none to tell; it may have ended over it (then `alive` is false).
+            ProtocolViolation: It misbehaved and has been killed.
+        """
+        with our_errors(variable="SHOW_VARS"):
+            return (await self._sandbox.variables()).without(self.bound.names)
+
+    async def _set_up(self) -> None:
+        """Run the setup code. Past the run's deadline the loop says so."""
+        if not self._setup_code:
+            return
+        result = await self._run(self._setup_code)
+        if result.status != "ok" and result.clock != "run":
+            raise SetupError(f"setup_code: {_why_failed(result)}")
 
     async def run(self, code: str) -> CellResult:
         """Run one cell within the run's limits. What the code does is in the result.
@@ -128,8 +197,15 @@ class Repl:
         Raises:
             ProtocolViolation: The box misbehaved and has been killed.
         """
+        if lost := self._past.lost():
+            return lost
+        result = await self._run(code)
+        self._past.ran(code, result)
+        return result
+
+    async def _run(self, code: str) -> CellResult:
         try:
-            async with asyncio.timeout(self._deadline.remaining_s) as waiting, self._turns.cell():
+            async with asyncio.timeout(self.deadline.remaining_s) as waiting, self._turns.cell():
                 waiting.reschedule(None)
                 return await self._execute(code)
         except TimeoutError:
@@ -142,23 +218,34 @@ class Repl:
             wall_s=self._limits.cell_wall_s,
             cpu_s=self._limits.cell_cpu_s,
             wait_s=self._limits.cell_wait_s,
-            run_s=self._deadline.remaining_s,
+            run_s=self.deadline.remaining_s,
         )
-        with _our_errors():
+        with our_errors():
             try:
                 return await self._sandbox.execute(code, limits)
             except BoxGone:
                 return CellResult(status="lost", lost_because="it ended before the cell ran")
 
-    async def restart(self) -> None:
-        """Take a fresh box with `context` bound; all other variables are gone.
+    async def restart(self) -> Restored | None:
+        """Take a fresh box with what was bound here bound again; all other variables are gone.
+
+        Returns:
+            What came of running the earlier cells there, where that was asked for: then their variables may be back.
 
         Raises:
             BoxError: It would not start.
+            SetupError: The setup code failed in it.
         """
-        with _our_errors():
+        with our_errors():
             await self._sandbox.restart()
         self._tell()
+        await self._set_up()
+        if others := [f"`{name}`" for name in self.bound.beside_context]:
+            self._news.append(f"{', '.join(others)}: there again too.")
+        restored = await self._past.restore(self._run)
+        if restored is not None and not self.alive:
+            await self.restart()
+        return restored
 
     def _tell(self) -> None:
         if self._sandbox.audit is not None:
@@ -171,7 +258,7 @@ class Repl:
             VariableError: Undefined, or too large; or the box has ended (then `alive` is false).
             ProtocolViolation: It misbehaved and has been killed.
         """
-        with _our_errors(variable=name):
+        with our_errors(variable=name):
             return await self._sandbox.answer_text(name)
 
     async def json_value(self, name: str) -> Any:
@@ -181,7 +268,7 @@ class Repl:
             VariableError: Undefined, not JSON, or too large; or the box has ended (then `alive` is false).
             ProtocolViolation: It misbehaved and has been killed.
         """
-        with _our_errors(variable=name):
+        with our_errors(variable=name):
             return await self._sandbox.json_value(name)
 
     async def has_value(self, name: str) -> bool:
@@ -191,7 +278,7 @@ class Repl:
             VariableError: The box has ended (then `alive` is false).
             ProtocolViolation: It misbehaved and has been killed.
         """
-        with _our_errors(variable=name):
+        with our_errors(variable=name):
             return await self._sandbox.has_value(name)
 
     @property
@@ -204,52 +291,15 @@ class Repl:
         try:
             await self._sandbox.aclose()
         finally:  # also when this is cancelled: no text of the document stays on disk
-            self._host.store.forget(self._stored)
+            self.bound.forget()
 
 
-async def _stored(store: Store, context: Any) -> StoredContext:
-    if isinstance(context, StoredContext):
-        store.keep(context)
-        return context
-    return await made_in_thread(partial(store.put, context), store.forget)
-
-
-@contextlib.contextmanager
-def _our_errors(variable: str = "") -> Iterator[None]:
-    try:
-        yield
-    except SandboxProtocolViolation as error:
-        raise ProtocolViolation(f"the box broke the protocol and was killed: {error}") from error
-    except ContextLoadError as error:
-        raise ContextError(str(error)) from error
-    except ValueUnavailable as error:
-        raise VariableError(
-            f"variable {variable!r}: {error}",
-            name=variable,
-            undefined=error.undefined,
-            size_bytes=error.size_bytes,
-        ) from error
-    except SandboxError as error:
-        if variable and isinstance(error, BoxGone):
-            raise VariableError(f"variable {variable!r}: {error}", name=variable) from error
-        raise BoxError(str(error)) from error
-
-
-def spec_for(spec: SandboxSpec | None, limits: Limits) -> SandboxSpec:
-    """The box of a run: the caller's spec with the memory and lifetime that the limits say.
-
-    Raises:
-        ConfigError: The spec and the limits disagree about memory.
-    """
-    default = SandboxSpec()
-    spec = spec or default
-    if spec.memory_bytes not in (default.memory_bytes, limits.memory_bytes):
-        raise ConfigError(
-            f"sandbox.memory_bytes: {spec.memory_bytes:,} differs from Limits.memory_bytes: "
-            f"{limits.memory_bytes:,}; set Limits.memory_bytes alone"
-        )
-    lifetime_s = min(limits.max_wall_s + LIFETIME_MARGIN_S, 24 * 3600)
-    try:
-        return dataclasses.replace(spec, memory_bytes=limits.memory_bytes, lifetime_s=lifetime_s)
-    except SpecError as error:
-        raise ConfigError(str(error)) from error
+def _why_failed(result: CellResult) -> str:
+    """In one line, with the box's words escaped."""
+    if result.lost_because:
+        return result.lost_because
+    if result.clock or result.error is None:
+        return f"it was stopped by the cell's {result.clock} clock"
+    words = f"{result.error.name}: {result.error.message}"[:300].splitlines()[0]
+    line = f" (line {result.error.line})" if result.error.line else ""
+    return f"{words.encode('unicode_escape').decode()}{line}"

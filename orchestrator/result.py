@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from orchestrator.limits import Usage
 from orchestrator.providers.base import ModelReply, TokenUsage
+from orchestrator.tool_record import ToolCall
 
 MAX_SHORT_PROMPT_CHARS = 200
 
@@ -21,7 +22,7 @@ AnswerKind = Literal["final", "best_effort", "partial"]
 
 
 class StopReason(StrEnum):
-    """Why a run ended. The first is success; limits return a partial answer; the last five raise."""
+    """Why a run ended. The first is success; limits return a partial answer; the last six raise."""
 
     ANSWERED = "answered"
     TURN_LIMIT = "turn_limit"
@@ -32,6 +33,8 @@ class StopReason(StrEnum):
     NO_PROGRESS = "no_progress"
     OVERBILLED = "overbilled"
     POLICY_REFUSED = "policy_refused"
+    DIVERGED = "diverged"
+    """It was resumed from a journal (`orchestrator.journal`) and did not do what is recorded there."""
     PROVIDER_ERROR = "provider_error"
     SANDBOX_ERROR = "sandbox_error"
     PROTOCOL_VIOLATION = "protocol_violation"
@@ -44,7 +47,7 @@ class SubCall:
     """One question a cell asked a sub-model.
 
     Attributes:
-        model: Name of the provider, "" where the run has none.
+        model: Name of the provider that was asked last, "" where the run has none of that name.
         prompt: The question, as the cell wrote it.
         data: The text it is about, or None.
         reply: The answer, or None where it failed.
@@ -54,6 +57,9 @@ class SubCall:
         wall_s: Seconds, waiting for a free slot and retries included.
         depth: 1 for a sub-call of the first root, one more for each level below.
         child: Of a child run (`rlm_query`): how it ended, with its turns. Its usage stands in there.
+        number: From 1, in the order in which a run's sub-calls were sent to a model; 0: nothing was sent.
+        name: The name of ``sub_llms`` by which the cell asked for the model; None: it named none of them.
+        cached: Whether the answer is an earlier sub-call's, which cost nothing.
     """
 
     model: str
@@ -66,6 +72,9 @@ class SubCall:
     wall_s: float = 0.0
     depth: int = 1
     child: RunResult | None = None
+    number: int = 0
+    name: str | None = None
+    cached: bool = False
 
     def answered(self, reply: ModelReply) -> None:
         """Take over what the model answered."""
@@ -94,6 +103,7 @@ class Cell:
         error: ``Name: text`` of the exception, or None.
         wall_s: Seconds it took.
         sub_calls: What it asked, in the order of the answers.
+        tool_calls: The tools it called, likewise.
     """
 
     code: str
@@ -102,6 +112,7 @@ class Cell:
     error: str | None = None
     wall_s: float = 0.0
     sub_calls: list[SubCall] = field(default_factory=list)
+    tool_calls: list[ToolCall] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,12 +167,29 @@ class PolicyDecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """Something that a resumed run did otherwise than its journal says, and that was paid for.
+
+    Attributes:
+        run: Number of the run, 0 for the first.
+        turn: Its turn.
+        cell: The turn's cell.
+        what: In the host's words.
+    """
+
+    run: int
+    turn: int
+    cell: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """One document of a run.
 
     Attributes:
         name: Its key in a context of several texts; else ``context``. Whoever sent the file may have chosen it.
-        kind: ``text``, ``list`` or ``dict``.
+        kind: ``text``, ``list`` or ``dict``; of a child run ``text`` or ``json``, which is either of the others.
         size_bytes: UTF-8 bytes; of a list or dict those of its JSON.
         sha256: Of the same bytes.
         loaded: Whether a box had it, where code could read it.
@@ -222,6 +250,7 @@ class RunResult:
         value: The answer as the schema has it, where it fits: a model, a dataclass, or JSON's values.
         stop_detail: Of a stop by a limit or a policy: the numbers that did not fit, or the policy and its reason, in
             the host's own words; None where there is no more to say.
+        run: Number of a child run in its recursion tree, as the trace has it; 0: the first run.
         isolation: The least level that a box of it was given, ``container`` or ``gvisor``; it may be more than was
             demanded. None where no box came up.
         documents: What it was asked about.
@@ -231,7 +260,8 @@ class RunResult:
         redactions: Places that policies redacted: in ``prompts``, ``replies`` and the ``answer``. Those in the trace
             are counted in `trace`.
         violations: What the box did that no honest box does; the first one ends the run.
-        trace: The trace file, where one was written.
+        trace: The trace file, where one was written; without one the journal, which is a trace too.
+        divergences: Of a run that was resumed from a journal with ``allow_divergence``: what it did otherwise.
     """
 
     answer: str | None
@@ -250,6 +280,8 @@ class RunResult:
     valid: bool | None = None
     value: Any = field(default=None, metadata={"json": False})
     stop_detail: str | None = None
+    run: int = 0
+    divergences: tuple[Divergence, ...] = ()
 
 
 class Trajectory:

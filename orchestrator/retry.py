@@ -113,4 +113,5 @@ def _with_wait_named(error: ProviderError, deadline: Deadline) -> ProviderError:
         retryable=error.retryable,
         retry_after_s=error.retry_after_s,
         refused=error.refused,
+        outage=error.outage,
     )

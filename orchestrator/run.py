@@ -1,33 +1,34 @@
-"""One run of the recursion tree: opens a box, runs the loop in it, and always ends with a reason."""
+"""One run of the recursion tree: a question, worked on in a box, that always ends with a reason."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Mapping
-from decimal import Decimal
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
+from orchestrator.announce import start_facts
 from orchestrator.answers import Answer
-from orchestrator.boxes import BoxTurns
 from orchestrator.children import ChildRuns
-from orchestrator.context import describe_stored, format_context_info
-from orchestrator.errors import PolicyRefused, ProtocolViolation, ProviderError, RLMError
+from orchestrator.context import context_note, format_context_info
+from orchestrator.ending import ended, reason_of
+from orchestrator.errors import PolicyRefused, ProtocolViolation, RLMError
 from orchestrator.gate import Gate
+from orchestrator.journal import Journal
 from orchestrator.ledger import Ledger
-from orchestrator.limits import Limits
-from orchestrator.loop import Loop, Outcome
+from orchestrator.loop import Handover, Loop, Outcome
+from orchestrator.models import models_note
+from orchestrator.opened import OpenBox, OwnBox, Place
 from orchestrator.prompts import CHILD_RUNS
-from orchestrator.providers.base import Message, Provider
-from orchestrator.providers.prices import Price, price_of
+from orchestrator.providers.base import Message
 from orchestrator.recorder import Recorder
 from orchestrator.repl import CHILD_FUNCTIONS, REPORT_FUNCTIONS, SUB_CALL_FUNCTIONS, Repl
-from orchestrator.result import Document, RunResult, StopReason, json_values
+from orchestrator.result import Document, RunResult, StopReason
 from orchestrator.settings import RunSettings
+from orchestrator.tool_calls import ToolCalls
+from orchestrator.tools import tools_note
 from orchestrator.tree import Tree
-from orchestrator.typed import Vocabulary
-from sandbox.children import Children
 from sandbox.store import StoredContext
 
 BACKSTOP_S: Final = 10.0
@@ -35,7 +36,7 @@ BACKSTOP_S: Final = 10.0
 
 
 class Run:
-    """One run: opens a box, runs the loop, and always ends with a reason.
+    """One run: takes a box, runs the loop in it, and always ends with a reason.
 
     Args:
         settings: Models, limits, box and prompts.
@@ -44,6 +45,16 @@ class Run:
         documents: What is in it.
         recorder: Its memory.
         parent: The run whose cell started this one; None for the first.
+        tree: What it shares with others; by default a tree of its own, or its parent's.
+        ledger: What it may spend; by default the limits, on its parent's account.
+        journal: Of a first run: where it keeps what it needs to go on after its process was killed, and finds it.
+
+    Attributes:
+        settings: As given, or as the strategy changed them that the run goes on by.
+        context, recorder, tree, ledger: As given.
+        before: What the root is told of the session before its question; "" outside of one.
+        gate: Its way to the models.
+        tool_calls: Answers its cells' calls of tools.
     """
 
     def __init__(
@@ -54,27 +65,62 @@ class Run:
         documents: tuple[Document, ...],
         recorder: Recorder,
         parent: Run | None = None,
+        *,
+        tree: Tree | None = None,
+        ledger: Ledger | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = self._given = settings
         self._question = question
-        self._context = context
+        self.context = context
         self._documents = documents
-        self._recorder = recorder
+        self.recorder = recorder
         self._depth: int = parent._depth + 1 if parent else 0
-        self._tree: Tree = parent._tree if parent else Tree(settings, documents, recorder)
-        self._policies = self._tree.policies
-        self._ledger: Ledger = Ledger(settings.limits, parent._ledger if parent else None)
+        self.tree: Tree = tree or (parent.tree if parent else Tree(settings, documents, recorder))
+        self._policies = self.tree.policies
+        spent_s = journal.record.wall_s if journal else 0.0
+        self.ledger: Ledger = ledger or Ledger(settings.limits, parent.ledger if parent else None, spent_s=spent_s)
+        if parent is None and tree is None:
+            self.tree.remember(journal, self.ledger)
         self._schema = settings.schema if parent is None else None
         self._loop: Loop | None = None
+        self._memory = self.tree.memory_of(recorder, self.ledger)
+        self.before = ""
+        self.gate = self._new_gate()
+        self.tool_calls = ToolCalls(
+            toolbox=self.tree.tools,
+            ledger=self.ledger,
+            recorder=recorder,
+            depth=self._depth,
+            memory=self._memory,
+        )
 
-    async def _start_child(self, question: str, stored: StoredContext | None) -> RunResult:
+    def _new_gate(self) -> Gate:
+        return Gate(
+            root=self.settings.root,
+            sub=self.settings.sub,
+            limits=self.settings.limits,
+            ledger=self.ledger,
+            recorder=self.recorder,
+            policies=self._policies,
+            depth=self._depth,
+            slots=self.tree.slots,
+            prices=self.settings.prices,
+            sub_llms=self.settings.sub_llms,
+            fallback=self.settings.fallback,
+            outages=self.tree.outages,
+            cache=self.tree.cache,
+            memory=self._memory,
+        )
+
+    async def _start_child(self, question: str, stored: StoredContext | None, number: int) -> RunResult:
         """Run a child to its end. It draws on this run's account, and ends when this run does.
 
         Raises:
             LimitExceeded: Too many boxes are alive.
             RLMError: As `run`.
         """
-        recorder = self._recorder.child(run=self._tree.next_run(), depth=self._depth + 1)
+        recorder = self.recorder.child(run=number, depth=self._depth + 1)
         document = Document(
             name="context",
             kind=stored.form if stored else "text",
@@ -82,26 +128,31 @@ class Run:
             sha256=stored.digest if stored else hashlib.sha256(b"").hexdigest(),
         )
         context = "" if stored is None else stored
-        return await Run(self._settings, question, context, (document,), recorder, parent=self).run()
+        return await Run(self._given, question, context, (document,), recorder, parent=self).run()
 
     async def run(self) -> RunResult:
-        """Run it.
+        """Run it in a box of its own.
 
         Raises:
             RLMError: It can't go on; carries what there was as its ``result``.
             LimitExceeded: A child's box would be one too many. Nothing of it is recorded: a cell can ask without end.
         """
-        with self._tree.boxes.alive():
-            return await self._run()
+        with self.tree.boxes.alive():
+            return await self.run_in(OwnBox())
 
-    async def _run(self) -> RunResult:
+    async def run_in(self, place: Place) -> RunResult:
+        """Run it in the box of a place.
+
+        Raises:
+            RLMError: As `run`.
+        """
         self._announce()
         try:
-            outcome = await self._run_in_box()
+            outcome = await self._work_in(place)
         except RLMError as error:
             if isinstance(error, ProtocolViolation):
-                self._recorder.violation(str(error))
-            error.result = self._end(_reason(error), failure=error)
+                self.recorder.violation(str(error))
+            error.result = self._end(reason_of(error), failure=error)
             raise
         except Exception as error:  # a bug, of ours or of a listener's
             self._end(StopReason.INTERNAL_ERROR, failure=error)
@@ -111,65 +162,53 @@ class Run:
             raise
         return self._end(outcome.stop_reason, outcome.answer, detail=outcome.stop_detail)
 
-    async def _run_in_box(self) -> Outcome:
-        settings, loop = self._settings, asyncio.get_running_loop()
+    async def _work_in(self, place: Place) -> Outcome:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self.ledger.deadline.remaining_s) as opening:
+                    box = await stack.enter_async_context(place.box_for(self))
+            except TimeoutError:
+                if not opening.expired():
+                    raise
+                return Outcome(None, StopReason.TIME_LIMIT)
+            self._documents = tuple(dataclasses.replace(document, loaded=True) for document in self._documents)
+            return await self._work(box)
 
-        def say(line: str) -> None:  # from a thread, which outlives a cancelled run; listeners are called on the loop
-            loop.call_soon_threadsafe(self._recorder.emit, "setup", {"doing": line})
+    async def _work(self, box: OpenBox) -> Outcome:
+        """Work on the question in an open box: as it is given, and where that is stuck, by the next strategy."""
+        self._loop = self._loop_over(box.repl)
+        outcome = await self._until_deadline(self._loop)
+        for number, strategy in enumerate(self._given.strategies, start=1):
+            if outcome.stop_reason is not StopReason.NO_PROGRESS:
+                break
+            left = self._loop.hand_over(outcome.stop_detail or "", strategy.note or "")
+            self.settings = self._given.by(strategy)
+            self.gate = self._new_gate()
+            self.recorder.strategy(
+                number, root=self.settings.root.name, prompt_mode=self.settings.prompt_mode, why=left.why
+            )
+            self._loop = self._loop_over(box.repl, left)
+            outcome = await self._until_deadline(self._loop)
+        if self._memory is not None:
+            self._memory.check_end()
+        return outcome
 
-        gate = self._new_gate()
-        turns = self._tree.boxes.turns()
-        try:
-            async with asyncio.timeout(self._ledger.deadline.remaining_s) as opening:
-                repl = await Repl.open(
-                    self._context,
-                    spec=settings.spec,
-                    limits=settings.limits,
-                    deadline=self._ledger.deadline,
-                    handler=gate.handle,
-                    functions=self._functions(gate),
-                    progress=say,
-                    turns=turns,
-                    children=self._children(gate, turns),
-                    budget=gate.budget,
-                    on_box=self._box_opened,
-                )
-        except TimeoutError:
-            if not opening.expired():
-                raise
-            return Outcome(None, StopReason.TIME_LIMIT)
-        self._documents = tuple(dataclasses.replace(document, loaded=True) for document in self._documents)
-        try:
-            self._loop = self._loop_over(gate, repl)
-            return await self._until_deadline(self._loop)
-        finally:
-            await repl.aclose()
-
-    def _new_gate(self) -> Gate:
-        return Gate(
-            root=self._settings.root,
-            sub=self._settings.sub,
-            limits=self._settings.limits,
-            ledger=self._ledger,
-            recorder=self._recorder,
-            policies=self._policies,
-            depth=self._depth,
-            slots=self._tree.slots,
-            prices=self._settings.prices,
-        )
-
-    def _loop_over(self, gate: Gate, repl: Repl) -> Loop:
+    def _loop_over(self, repl: Repl, after: Handover | None = None) -> Loop:
         return Loop(
-            gate=gate,
+            gate=self.gate,
             repl=repl,
-            ledger=self._ledger,
-            limits=self._settings.limits,
-            recorder=self._recorder,
-            system_prompt=self._system_prompt(gate),
+            ledger=self.ledger,
+            limits=self.settings.limits,
+            recorder=self.recorder,
+            system_prompt=self._system_prompt(),
             question=self._question,
             context_info=self._context_info(),
-            quarantine=Vocabulary() if self._settings.observe == "typed" else None,
+            before="\n\n".join(filter(None, (context_note(self.context), self.before))),
+            typed=self.settings.observe == "typed",
             schema=self._schema,
+            window_tokens=self.settings.window_tokens,
+            reply_tokens=max(0, self.settings.root.max_output_tokens),
+            after=after,
         )
 
     def opening(self) -> tuple[Message, ...]:
@@ -179,80 +218,77 @@ class Run:
             PolicyRefused: Nothing of it would be sent.
         """
         no_repl = cast("Repl", None)  # what is asked first is asked before there is any code
-        messages = self._loop_over(self._new_gate(), no_repl).messages
-        name = self._settings.root.name
+        messages = self._loop_over(no_repl).messages
+        name = self.settings.root.name
         return self._policies.request(messages, role="root", depth=self._depth, model=name, sent_bytes=0)
 
-    def _box_opened(self, facts: dict[str, Any]) -> None:
-        if self._tree.isolation != "container":
-            self._tree.isolation = facts["isolation"]
-        self._recorder.emit("box", facts)
+    def box_opened(self, facts: dict[str, Any]) -> None:
+        """Take note of a new box: what its audit says."""
+        if self.tree.isolation != "container":
+            self.tree.isolation = facts["isolation"]
+        self.recorder.emit("box", facts)
+
+    def doing(self, line: str) -> None:
+        """Take note of something that takes long."""
+        self.recorder.emit("setup", {"doing": line})
 
     async def _until_deadline(self, loop: Loop) -> Outcome:
         try:
-            async with asyncio.timeout(self._ledger.deadline.remaining_s + BACKSTOP_S) as backstop:
+            async with asyncio.timeout(self.ledger.deadline.remaining_s + BACKSTOP_S) as backstop:
                 return await loop.run()
         except TimeoutError:
             if not backstop.expired():
                 raise
             return Outcome(loop.partial, StopReason.TIME_LIMIT)
 
-    def _functions(self, gate: Gate) -> tuple[str, ...]:
-        sub_calls = SUB_CALL_FUNCTIONS if gate.allows_sub_calls else ()
-        if self._settings.observe == "typed":
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """What the namespace of its box has beside the ways to answer."""
+        sub_calls = SUB_CALL_FUNCTIONS if self.gate.allows_sub_calls else ()
+        if self.settings.observe == "typed":
             return sub_calls + REPORT_FUNCTIONS
         return sub_calls + (CHILD_FUNCTIONS if sub_calls else ())
 
-    def _children(self, gate: Gate, turns: BoxTurns) -> Children | None:
-        """A child's root reads the question that the box wrote, so a quarantine has no children."""
-        if self._settings.observe == "typed":
+    @property
+    def at_depth_limit(self) -> Literal["child", "llm_query", "raise"] | None:
+        """What `rlm_query` does in its box; None: a child's root reads the question that the box wrote, so a
+        quarantine has no children.
+        """
+        if self.settings.observe == "typed":
             return None
-        runs = ChildRuns(
-            gate=gate,
-            recorder=self._recorder,
-            turns=turns,
+        return "child" if self.gate.allows_children else self.settings.on_depth_limit
+
+    def children_in(self, box: OpenBox) -> ChildRuns:
+        """Answers `rlm_query` of its cells in this box."""
+        return ChildRuns(
+            gate=self.gate,
+            recorder=self.recorder,
+            turns=box.turns,
             start=self._start_child,
-            model=self._settings.root.name,
+            next_run=self.tree.next_run,
+            model=self.settings.root.name,
             depth=self._depth + 1,
         )
-        at_limit = "child" if gate.allows_children else self._settings.on_depth_limit
-        return Children(handler=runs.handle, quota=self._tree.quota, mode=at_limit)
 
-    def _system_prompt(self, gate: Gate) -> str:
-        """A caller's own prompt says of child runs what it wants to; a quarantine has none."""
-        settings = self._settings
-        tells = gate.allows_children and settings.observe != "typed" and not settings.own_prompt
-        return settings.system_prompt + (CHILD_RUNS if tells else "") + self._policies.system_note
+    def _system_prompt(self) -> str:
+        """A caller's own prompt says of models, children and tools what it wants to; a quarantine has no children."""
+        settings = self.settings
+        children = CHILD_RUNS if self.gate.allows_children and settings.observe != "typed" else ""
+        models = models_note(settings.sub_llms) if self.gate.allows_sub_calls else ""
+        said = "" if settings.own_prompt else models + children + tools_note(settings.tools)
+        return settings.system_prompt + said + self._policies.system_note
 
     def _context_info(self) -> str:
-        if isinstance(self._context, StoredContext):
-            return describe_stored(self._context)
-        return format_context_info(self._context)
+        return format_context_info(self.context)
 
     def _announce(self) -> None:
-        settings = self._settings
-        facts = {
-            "root": settings.root.name,
-            "sub": settings.sub.name if settings.sub else None,
-            "prompt_mode": settings.prompt_mode,
-            "observe": settings.observe,
-            "isolation": settings.spec.isolation,
-            "context": self._context_info(),
-            "documents": [
-                {"kind": document.kind, "size_bytes": document.size_bytes, "sha256": document.sha256}
-                for document in self._documents
-            ],
-            "policies": [policy.name for policy in settings.policies],
-            "policy_summaries": self._policies.summaries,
-            "limits": {
-                field.name: _json_number(getattr(settings.limits, field.name)) for field in dataclasses.fields(Limits)
-            },
-            "prices": {
-                model.name: _price_facts(model, settings.prices)
-                for model in filter(None, (settings.root, settings.sub))
-            },
-        }
-        self._recorder.emit("run_start", facts, question=self._question)
+        facts = start_facts(
+            self.settings,
+            context_info=self._context_info(),
+            documents=self._documents,
+            policy_summaries=self._policies.summaries,
+        )
+        self.recorder.emit("run_start", facts, question=self._question)
 
     def _end(
         self,
@@ -263,7 +299,7 @@ class Run:
         failure: BaseException | None = None,
     ) -> RunResult:
         """The one way out for every answer, whole or partial: the policies are asked about each."""
-        if self._ledger.overbilled and failure is None and reason is not StopReason.POLICY_REFUSED:
+        if self.ledger.overbilled and failure is None and reason is not StopReason.POLICY_REFUSED:
             reason, detail = StopReason.OVERBILLED, None
         if answer is None and self._loop is not None and reason is not StopReason.POLICY_REFUSED:
             answer = self._loop.partial
@@ -276,51 +312,19 @@ class Run:
                 answer = None
                 if not failure:
                     reason, detail = StopReason.POLICY_REFUSED, str(refusal)
-        recorder = self._recorder
-        usage = self._ledger.usage(turns=len(recorder.turns), wall_s=recorder.wall_s)
-        kind, valid = (None, None) if answer is None else (answer.kind, answer.valid(self._schema))
-        recorder.run_ends(
+        recorder = self.recorder
+        if self.tree.memory is not None and not recorder.run:
+            self.tree.memory.charge_rest()
+        memory = self.tree.memory if not recorder.run else None
+        return ended(
+            recorder,
             reason,
-            usage,
-            answer.text if answer else None,
-            answer_kind=kind,
-            valid=valid,
-            failure=type(failure).__name__ if failure else None,
-            stop_detail=detail,
-        )
-        return RunResult(
-            answer=answer.text if answer else None,
-            answer_kind=kind,
-            valid=valid,
-            value=answer.checked.value if answer and answer.checked else None,
-            stop_reason=reason,
-            stop_detail=detail,
-            usage=usage,
-            turns=tuple(recorder.turns),
-            isolation=self._tree.isolation,
+            answer,
+            detail=detail,
+            failure=failure,
+            schema=self._schema,
+            usage=self.ledger.usage(turns=len(recorder.turns), wall_s=recorder.wall_s),
+            isolation=self.tree.isolation,
             documents=self._documents,
-            sub_replies=tuple(recorder.sub_replies),
-            decisions=tuple(recorder.decisions),
-            decision_count=recorder.decision_count,
-            redactions=dict(recorder.redactions),
-            violations=tuple(recorder.violations),
-            trace=recorder.trace,
+            divergences=memory.divergences if memory else (),
         )
-
-
-def _reason(error: RLMError) -> StopReason:
-    if isinstance(error, ProtocolViolation):
-        return StopReason.PROTOCOL_VIOLATION
-    return StopReason.PROVIDER_ERROR if isinstance(error, ProviderError) else StopReason.SANDBOX_ERROR
-
-
-def _json_number(value: float | Decimal) -> float | str:
-    if value == float("inf"):
-        return "unlimited"
-    return float(value) if isinstance(value, Decimal) else value
-
-
-def _price_facts(model: Provider, own: Mapping[str, Price]) -> dict[str, Any] | None:
-    price = price_of(model.name, own)
-    facts: dict[str, Any] | None = json_values(price)
-    return facts

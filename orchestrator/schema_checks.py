@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from orchestrator.errors import ConfigError
+from sandbox.value_size import is_within
 
 MAX_FAULTS: Final = 5
 """Faults of one answer that are told; each is a line."""
 MAX_COLLECTED: Final = 1_000
 """Faults above which none is looked at: each takes memory."""
+MAX_TYPED_VALUES: Final = 50_000
+"""Items and entries of an answer that pydantic is shown: it keeps some 0.5 kB for each one that does not fit, times the
+members of a union, before it tells of any."""
+MAX_TYPED_DEPTH: Final = 100
 MAX_WORDS_CHARS: Final = 300
 
 _DATA_KEYWORDS: Final = frozenset({"const", "enum", "default", "examples"})
@@ -87,7 +92,9 @@ def typed_validator(given: type) -> tuple[dict[str, Any], Callable[[Any, str], A
         first = str(error).partition("\n")[0]
         raise ConfigError(f"output_schema: {given.__name__} has no JSON schema: {short(first)}") from error
 
-    def validate(_: Any, text: str) -> Any:
+    def validate(value: Any, text: str) -> Any:
+        if not is_within(value, depth=MAX_TYPED_DEPTH, values=MAX_TYPED_VALUES):
+            raise Unfit([Fault(kind=f"more than {MAX_TYPED_VALUES:,} values, or more than {MAX_TYPED_DEPTH} deep")])
         try:
             return adapter.validate_json(text)
         except ValidationError as error:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.intake import ContextMode
 from orchestrator.limits import Limits
 from orchestrator.policies.base import Policy
-from orchestrator.prompts import Observe, PromptMode
+from orchestrator.prompts import DATA_IMAGE, Observe, PromptMode, prompt_for
 from orchestrator.providers.base import Provider
+from orchestrator.providers.custom import as_provider
 from orchestrator.providers.prices import Price
+from orchestrator.providers.windows import window_of
+from orchestrator.reply_cache import ReplyCache
 from orchestrator.schema import OutputSchema
+from orchestrator.strategies import Strategy, roots_of
+from orchestrator.tools import Tool
 from sandbox.spec import SandboxSpec
 
 OnDepthLimit = Literal["raise", "llm_query"]
+OnKill = Literal["tell", "replay"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +32,9 @@ class RunSettings:
     Attributes:
         own_prompt: Whether ``system_prompt`` is the caller's, which nothing is added to.
         schema: What the first run's answer must be; children answer in text.
+        modules: Source files by their path in the box (`orchestrator.modules`).
+        strategies: What a run that is stuck changes, one after the other; their root models are providers.
+        root_window_tokens: What the caller says of the first root model's window.
     """
 
     root: Provider
@@ -38,8 +49,48 @@ class RunSettings:
     prices: Mapping[str, Price]
     on_depth_limit: OnDepthLimit
     schema: OutputSchema | None
+    setup_code: str = ""
+    modules: Mapping[str, bytes] = field(default_factory=dict)
+    tools: tuple[Tool, ...]
+    strategies: tuple[Strategy, ...] = ()
+    root_window_tokens: int | None = None
+    sub_llms: Mapping[str, Provider] = field(default_factory=dict)
+    fallback: tuple[Provider, ...] = ()
+    cache: ReplyCache | None = None
+    on_kill: OnKill = "tell"
+    context_mode: ContextMode = "auto"
+
+    @property
+    def window_tokens(self) -> int:
+        """What the root can read and write at once."""
+        return window_of(self.root, self.root_window_tokens)
+
+    def by(self, strategy: Strategy) -> RunSettings:
+        """How a stuck run goes on."""
+        root = self.root if strategy.root_llm is None else as_provider(strategy.root_llm)
+        changed = dataclasses.replace(
+            self, root=root, root_window_tokens=self.root_window_tokens if root is self.root else None
+        )
+        if strategy.prompt_mode is None:
+            return changed
+        asks = strategy.prompt_mode != "no_subcalls"
+        return dataclasses.replace(
+            changed,
+            prompt_mode=strategy.prompt_mode,
+            system_prompt=mode_prompt(strategy.prompt_mode, self.observe, self.limits, self.spec),
+            own_prompt=False,
+            sub=self.sub if asks else None,
+            sub_llms=self.sub_llms if asks else {},
+        )
 
     @property
     def models(self) -> tuple[Provider, ...]:
         """All models that a run may ask, each once, the root first."""
-        return tuple(dict.fromkeys(filter(None, (self.root, self.sub))))
+        subs = (self.sub, *self.sub_llms.values())
+        return tuple(dict.fromkeys(filter(None, (self.root, *subs, *self.fallback, *roots_of(self.strategies)))))
+
+
+def mode_prompt(mode: PromptMode, observe: Observe, limits: Limits, spec: SandboxSpec) -> str:
+    """The system prompt of a mode, for the box that it runs in."""
+    prompt = prompt_for(mode if limits.max_depth else "no_subcalls", observe)
+    return prompt + DATA_IMAGE if spec.image == "data" else prompt

@@ -11,9 +11,12 @@ from orchestrator.providers.prices import dollars
 def usage_line(usage: Usage) -> str:
     """What a run used, one line."""
     parts = [counted(usage.turns, "turn"), counted(usage.sub_calls, "sub-call")]
+    if usage.tool_calls:
+        parts.append(counted(usage.tool_calls, "tool call"))
     if usage.refusals:
         parts.append(f"{usage.refusals:,} refused")
-    tokens = f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in, {usage.output_tokens:,} out"
+    cached = f", {usage.cached_input_tokens:,} of them cached" if usage.cached_input_tokens else ""
+    tokens = f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in{cached}, {usage.output_tokens:,} out"
     if usage.estimated_tokens:
         tokens += f"; {usage.estimated_tokens:,} of them estimated"
     return ", ".join([*parts, f"{tokens})", _cost(usage), f"{usage.wall_s:.1f} s"])

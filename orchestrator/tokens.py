@@ -1,8 +1,8 @@
 """How many tokens a text has, for a person who wants to know before a run.
 
-No limit stands on it. What a call reserves is a bound (a token a byte, `orchestrator.gate.upper_bound_tokens`): a count
-made here is a guess at what another program will bill, and where a new model cuts text otherwise than its name says, a
-run would overshoot its limit, or end for it.
+No limit stands on it. What a call reserves is a bound (a token a byte, `orchestrator.permit.upper_bound_tokens`): a
+count made here is a guess at what another program will bill, and where a new model cuts text otherwise than its name
+says, a run would overshoot its limit, or end for it.
 
 With ``pip install rlm-airlock[tokens]`` OpenAI's own cut is used, where its vocabulary lies on this disk already. It is
 never downloaded from here.

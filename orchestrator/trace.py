@@ -36,6 +36,8 @@ from orchestrator.result import TraceInfo
 FORMAT: Final = "airlock-trace/2"
 NO_LINE: Final = "0" * 64
 """What the first line has in the place of a digest."""
+PIECES: Final = ("token", "output")
+"""Kinds that come in pieces of one text, which another event brings whole; all of them are transient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +45,23 @@ class TraceEvent:
     """One thing that happened.
 
     Attributes:
-        kind: ``run_start``, ``setup``, ``box`` (what the audit of a new box measured), ``turn``, ``cell_start``,
-            ``cell``, ``sub_call`` (answered or failed), ``refusal`` (a sub-call that never reached a model), ``policy``
-            (a policy redacted, refused or reported), ``violation``, ``overbilled`` (a provider billed more than was
-            reserved), ``box_lost`` or ``run_end``.
+        kind: What: `orchestrator/trace_schema.json` lists all kinds, with the facts and the texts of each.
         t_s: Seconds since the run's start.
         facts: JSON values that hold no text of the document, of a model's reply or of a cell's output; but ``code``,
             which the root wrote and may have copied words into.
         texts: Texts that may.
+        transient: Only for who watches the run: no trace holds it. Another event says the same later, or more.
     """
 
     kind: str
     t_s: float
     facts: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    transient: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The event as JSON values, as the schema describes them: kind, time, facts and texts side by side."""
+        return {"kind": self.kind, "t_s": round(self.t_s, 6), **self.facts, **self.texts}
 
 
 class TraceFile:
@@ -77,25 +82,36 @@ class TraceFile:
     """
 
     def __init__(self, directory: Path, *, keep_text: bool, redact: bool = True) -> None:
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        self.path = directory / f"{stamp}-{secrets.token_hex(4)}.jsonl"
         self._keep_text = keep_text
         self._redact = redact
         self.head = NO_LINE
         self.digest_key = secrets.token_hex(16)
         self.redactions = 0
+        self.path = directory / self._name()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.path, os.O_CREAT | os.O_CLOEXEC | self._OPEN_FLAGS, 0o600)
         except OSError as error:
             raise ConfigError(f"the trace {str(self.path)!r} can't be written: {error.strerror}") from error
+        self._file = os.fdopen(descriptor, "r+" if self._OPEN_FLAGS & os.O_RDWR else "w", encoding="utf-8")
+        self._lock()
+
+    _OPEN_FLAGS = os.O_WRONLY | os.O_EXCL
+
+    def _name(self) -> str:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        return f"{stamp}-{secrets.token_hex(4)}.jsonl"
+
+    def _lock(self) -> None:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._file = os.fdopen(descriptor, "w", encoding="utf-8")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def __call__(self, event: TraceEvent) -> None:
         """Write one event; on disk before the next thing happens."""
-        line = json.dumps({"previous": self.head} | self._record(event))
+        self._write(self._record(event))
+
+    def _write(self, record: dict[str, Any]) -> None:
+        line = json.dumps({"previous": self.head} | record)
         self.head = hashlib.sha256(line.encode()).hexdigest()
         self._file.write(line + "\n")
         self._file.flush()

@@ -31,11 +31,11 @@ from __future__ import annotations
 import ast
 import builtins
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from orchestrator.names import parse
 from orchestrator.rendering import OUTCOMES, CellView
 
 MAX_DIGITS: Final = 15
@@ -43,7 +43,6 @@ MAX_DIGITS: Final = 15
 MAX_VALUES: Final = 50
 """Values a turn may report, list items and dict entries included."""
 MAX_LABELS: Final = 200
-MAX_LEARNED_CHARS: Final = 64 * 1024
 MAX_LABEL_CHARS: Final = 40
 
 UNREAD: Final = "A block could not be read for labels and names: it is no plain Python, or too long."
@@ -69,7 +68,7 @@ class Vocabulary:
 
     def learn(self, code: str) -> None:
         """Take over the labels and identifiers of a cell. Only ever give it code that the root wrote."""
-        tree = _parse(code)
+        tree = parse(code)
         if tree is None:
             self._complaints.append(UNREAD)
             return
@@ -96,17 +95,6 @@ class Vocabulary:
         """What was wrong with the code learned since the last call, once each, in words of the host."""
         found, self._complaints = list(dict.fromkeys(self._complaints)), []
         return found
-
-
-def _parse(code: str) -> ast.AST | None:
-    if len(code) > MAX_LEARNED_CHARS:
-        return None  # parsing takes time and memory
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the root's style; they would quote its code on the operator's terminal
-            return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
 
 
 @dataclass(slots=True)

@@ -71,3 +71,17 @@ class ValueUnavailable(SandboxError):
         super().__init__(message)
         self.undefined = undefined
         self.size_bytes = size_bytes
+
+
+class NotUtf8(SandboxError):
+    """A text is not UTF-8.
+
+    Attributes:
+        offset: Of the first wrong byte.
+        byte: Its value.
+    """
+
+    def __init__(self, *, offset: int, byte: int) -> None:
+        super().__init__(f"not UTF-8: byte 0x{byte:02x} at offset {offset:,}")
+        self.offset = offset
+        self.byte = byte

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import dataclasses
 import os
 import threading
@@ -16,7 +15,7 @@ from sandbox.engine import Engine, connect
 from sandbox.image import ensure_image
 from sandbox.owned_dir import remove_orphans
 from sandbox.spec import SandboxSpec
-from sandbox.store import STORE_PREFIX, Store, state_dir
+from sandbox.store import STORE_PREFIX, Store, shared_store, state_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +67,7 @@ def _shared_host(progress: Callable[[str], None]) -> Host:
         if known is None:
             client = connect()
             image = ensure_image(progress, client)
-            store = Store(state_dir() / "store")
-            atexit.register(store.close)
-            _hosts[key] = Host(Engine(client), image, store)
+            _hosts[key] = Host(Engine(client), image, shared_store())
         else:
             remove_orphans(state_dir() / "store", STORE_PREFIX)
             # Somebody may have removed the image since the last run.

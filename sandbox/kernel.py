@@ -15,12 +15,12 @@ from sandbox import encoding, messages, protocol
 from sandbox.cell import CellResult, Clock
 from sandbox.children import ChildCalls
 from sandbox.clocks import CellClocks
-from sandbox.errors import BoxGone, ProtocolViolation
+from sandbox.errors import BoxGone, BoxStartError, ProtocolViolation
 from sandbox.link import Link
 from sandbox.messages import RELAY, SHELL
 from sandbox.open_cell import OpenCell
 from sandbox.pace import Pace
-from sandbox.spec import KernelSettings
+from sandbox.spec import CONTEXT_DIR, MODULES, KernelSettings
 from sandbox.subcalls import QueryHandler, SubCalls
 from sandbox.terms import Terms
 from sandbox.value_size import most_bytes
@@ -53,7 +53,7 @@ class Kernel:
         self._terms = Terms.of(self._comm_id, settings)
         self._pace = Pace()
         self._children = children
-        self._sub_calls = SubCalls(link, self._comm_id, on_query, self._pace, children, settings.budget)
+        self._sub_calls = SubCalls(link, self._comm_id, on_query, self._pace, children, settings.budget, settings.tools)
         self._welcome = asyncio.Event()
         self._requests: dict[str, asyncio.Future[messages.Reply]] = {}
         self._shell = asyncio.Lock()
@@ -70,11 +70,12 @@ class Kernel:
 
         Raises:
             BoxGone, ProtocolViolation: The box ended or misbehaved first.
+            BoxStartError: It can't take the settings.
         """
         self._reader = asyncio.create_task(self._pace.counted(self._read), name="airlock-box-reader")
         await self._link.send(encoding.encode_frame(RELAY, [b"{}"]))
         await self._or_gone(self._welcome.wait())
-        await self.request(
+        reply = await self.request(
             "airlock_setup",
             {
                 "comm_id": self._comm_id,
@@ -83,8 +84,14 @@ class Kernel:
                 "prompt_bytes": self._settings.prompt_bytes,
                 "answer_bytes": self._settings.answer_bytes,
                 "rlm_query": self._settings.rlm_query,
+                "tools": [tool.as_json() for tool in self._settings.tools.specs],
+                "module_dir": f"{CONTEXT_DIR}/{MODULES}",
+                "modules": self._settings.module_names,
             },
         )
+        if not reply.ok:
+            words = reply.error_text[:200].encode("unicode_escape").decode()
+            raise BoxStartError(f"the kernel does not take its settings: {words}")
 
     async def request(self, name: str, content: dict[str, Any]) -> messages.Reply:
         """Send ``<name>_request`` on the shell channel and wait for its reply. The caller bounds the time."""
@@ -264,6 +271,7 @@ class Kernel:
             self._late_chars += len(output.text)
         else:
             cell.captures[output.kind].add(output.text)
+            self._settings.on_output(output.kind, output.text)
 
     def _on_idle(self, idle: messages.Idle) -> None:
         if cell := self._cell_of(idle.parent_id):

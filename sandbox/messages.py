@@ -61,16 +61,35 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """Sub-calls a cell asks for: prompts and, for each, its data or None, and the guest's index.
+class Asked:
+    """One sub-call, as a cell asks for it; of a child run the question, and as its data the id of its context's upload.
 
-    Of child runs the prompts are the questions, and the data the ids of their contexts' uploads.
+    Attributes:
+        prompt: The question.
+        data: The text it is about, or None.
+        model: The name of a model, or None. Any name: whether the host gave it is not known here.
     """
+
+    prompt: str
+    data: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedTool:
+    """One call of a tool that the kernel was told of, with its arguments: JSON that nobody has looked at."""
+
+    name: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Sub-calls a cell asks for, or one call of a tool, each with the guest's index."""
 
     call_id: str
     indexes: tuple[int, ...]
-    prompts: tuple[str, ...]
-    data: tuple[str | None, ...]
+    asked: tuple[Asked | AskedTool, ...]
     child: bool = False
 
 

@@ -11,10 +11,11 @@ parent header, metadata, content, buffers. `sandbox.frames` cuts the stream.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from sandbox import shapes
 from sandbox.errors import ProtocolViolation, ValueUnavailable
 from sandbox.messages import (
     CONTROL,
@@ -23,6 +24,8 @@ from sandbox.messages import (
     RELAY,
     SHELL,
     Answer,
+    Asked,
+    AskedTool,
     Hello,
     Idle,
     KernelExit,
@@ -37,115 +40,15 @@ from sandbox.messages import (
 )
 from sandbox.terms import Terms
 from sandbox.value_size import fits_memory
+from sandbox.variables import Variable, Variables
 
 MAX_JSON_BYTES: Final = 320 << 10
 """All other JSON: an error's name, text and traceback as the kernel clips them, a batch's indexes, a full report."""
 MAX_HEADER_BYTES: Final = 64 << 10
-MAX_BATCH: Final = 500
 MAX_PIECE_BYTES: Final = 1 << 20
 """Of a context on its way to a child run."""
-MAX_REPORTED: Final = 400
-"""Most values of a report, and most items of one of them."""
 
-_Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-_Id = Annotated[str, msgspec.Meta(max_length=64)]
-_Index = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
-_CallId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
-_ReportedText = Annotated[str, msgspec.Meta(max_length=64)]
-_Scalar = bool | int | float | _ReportedText | None
-_Reported = (
-    _Scalar
-    | Annotated[list[_Scalar], msgspec.Meta(max_length=MAX_REPORTED)]
-    | Annotated[dict[_ReportedText, _Scalar], msgspec.Meta(max_length=MAX_REPORTED)]
-)
 _T = TypeVar("_T")
-
-
-# What is read of each message. Unknown fields are skipped, missing or mistyped ones are a violation.
-
-
-class _Header(msgspec.Struct):
-    msg_type: Annotated[str, msgspec.Meta(max_length=64)]
-
-
-class _Parent(msgspec.Struct):
-    msg_id: _Id = ""
-
-
-class _RelayEvent(msgspec.Struct):
-    event: Literal["hello", "kernel_exit"]
-    code: Annotated[int, msgspec.Meta(ge=-64, le=255)] = 0
-
-
-class _Status(msgspec.Struct):
-    execution_state: Literal["busy", "idle", "starting"]
-
-
-class _Stream(msgspec.Struct):
-    name: Literal["stdout", "stderr"]
-    text: str
-
-
-class _PlainText(msgspec.Struct):
-    text: str = msgspec.field(name="text/plain", default="")
-
-
-class _Result(msgspec.Struct):
-    data: _PlainText
-
-
-class _ReplyContent(msgspec.Struct):
-    status: Literal["ok", "error"]
-    ename: str = ""
-    evalue: str = ""
-    traceback: list[str] = []
-
-
-class _Facts(msgspec.Struct):
-    stdout_chars: _Size = 0
-    stderr_chars: _Size = 0
-    result_chars: _Size = 0
-    error_line: _Size = 0
-
-
-class _Metadata(msgspec.Struct):
-    airlock: _Facts = msgspec.field(default_factory=_Facts)
-
-
-class _Query(msgspec.Struct, tag_field="kind", tag="query"):
-    id: _CallId
-    indexes: Annotated[list[_Index], msgspec.Meta(min_length=1, max_length=1)]
-    has_data: Annotated[list[bool], msgspec.Meta(min_length=1, max_length=1)]
-
-
-class _Batch(msgspec.Struct, tag_field="kind", tag="batch"):
-    id: _CallId
-    indexes: Annotated[list[_Index], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
-    has_data: Annotated[list[bool], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
-
-
-class _Child(msgspec.Struct, tag_field="kind", tag="child"):
-    id: _CallId
-    indexes: Annotated[list[_Index], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
-    uploads: Annotated[list[_CallId | None], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
-
-
-class _Piece(msgspec.Struct, tag_field="kind", tag="piece"):
-    id: _CallId
-    form: Literal["text", "json"]
-
-
-class _Answer(msgspec.Struct, tag_field="kind", tag="answer"):
-    pass
-
-
-class _Report(msgspec.Struct, tag_field="kind", tag="report"):
-    values: Annotated[dict[_ReportedText, _Reported], msgspec.Meta(max_length=MAX_REPORTED)]
-
-
-class _Comm(msgspec.Struct):
-    comm_id: _Id
-    data: _Query | _Batch | _Child | _Piece | _Answer | _Report
 
 
 def decode(channel: int, parts: list[bytes], terms: Terms) -> Message:
@@ -166,8 +69,8 @@ def decode(channel: int, parts: list[bytes], terms: Terms) -> Message:
         raw_header, raw_parent, raw_metadata, raw_content = parts[start : start + 4]
     except ValueError:
         raise ProtocolViolation("not a Jupyter message") from None
-    msg_type = _json(raw_header, _Header, MAX_HEADER_BYTES).msg_type
-    parent_id = _json(raw_parent, _Parent, MAX_HEADER_BYTES).msg_id
+    msg_type = _json(raw_header, shapes.Header, MAX_HEADER_BYTES).msg_type
+    parent_id = _json(raw_parent, shapes.Parent, MAX_HEADER_BYTES).msg_id
     buffers = parts[start + 4 :]
     if channel == IOPUB:
         return _decode_iopub(msg_type, parent_id, raw_content, buffers, terms)
@@ -179,19 +82,19 @@ def decode(channel: int, parts: list[bytes], terms: Terms) -> Message:
 def _decode_relay(parts: list[bytes]) -> Message:
     if len(parts) != 1:
         raise ProtocolViolation("the relay speaks in one part")
-    event = _json(parts[0], _RelayEvent, MAX_HEADER_BYTES)
+    event = _json(parts[0], shapes.RelayEvent, MAX_HEADER_BYTES)
     return Hello() if event.event == "hello" else KernelExit(event.code)
 
 
 def _decode_iopub(msg_type: str, parent_id: str, content: bytes, buffers: list[bytes], terms: Terms) -> Message:
     match msg_type:
         case "stream":
-            stream = _json(content, _Stream, terms.output_bytes)
+            stream = _json(content, shapes.Stream, terms.output_bytes)
             return Output(parent_id, stream.name, stream.text)
         case "execute_result":
-            return Output(parent_id, "result", _json(content, _Result, terms.output_bytes).data.text)
+            return Output(parent_id, "result", _json(content, shapes.Result, terms.output_bytes).data.text)
         case "status":
-            return Idle(parent_id) if _json(content, _Status).execution_state == "idle" else Unread()
+            return Idle(parent_id) if _json(content, shapes.Status).execution_state == "idle" else Unread()
         case "comm_msg":
             return _decode_comm(content, buffers, terms)
         case "iopub_welcome":
@@ -206,8 +109,8 @@ def _decode_reply(msg_type: str, parent_id: str, metadata: bytes, content: bytes
         raise ProtocolViolation(f"reply type {msg_type[:64]!a}")
     if msg_type == "kernel_info_reply":
         return Unread()
-    reply = _json(content, _ReplyContent)
-    facts = _json(metadata, _Metadata, MAX_HEADER_BYTES).airlock
+    reply = _json(content, shapes.ReplyContent)
+    facts = _json(metadata, shapes.Metadata, MAX_HEADER_BYTES).airlock
     return Reply(
         parent_id=parent_id,
         msg_type=msg_type,
@@ -233,42 +136,69 @@ _REPLIES: Final = frozenset(
 
 
 def _decode_comm(content: bytes, buffers: list[bytes], terms: Terms) -> Message:
-    comm = _json(content, _Comm)
+    comm = _json(content, shapes.Comm)
     if comm.comm_id != terms.comm_id:
         raise ProtocolViolation("a message on a comm that the host did not give")
-    if isinstance(comm.data, _Answer):
+    if isinstance(comm.data, shapes.Answer):
         if len(buffers) != 1:
             raise ProtocolViolation("an answer has one buffer")
         return Answer(buffers[0])
-    if isinstance(comm.data, _Report):
+    if isinstance(comm.data, shapes.Report):
         return Report(comm.data.values)
-    if isinstance(comm.data, _Piece):
+    if isinstance(comm.data, shapes.Piece):
         if len(buffers) != 1 or len(buffers[0]) > MAX_PIECE_BYTES:
             raise ProtocolViolation(f"a piece of a context has one buffer of at most {MAX_PIECE_BYTES:,} bytes")
         return Piece(comm.data.id, comm.data.form, buffers[0])
+    if isinstance(comm.data, shapes.Tool):
+        return _decode_tool(comm.data, buffers, terms)
     if sum(map(len, buffers)) > terms.query_bytes:
         raise ProtocolViolation(f"prompts of {sum(map(len, buffers)):,} bytes; {terms.query_bytes:,} are legal")
-    return _decode_child(comm.data, buffers) if isinstance(comm.data, _Child) else _decode_query(comm.data, buffers)
+    return (
+        _decode_child(comm.data, buffers) if isinstance(comm.data, shapes.Child) else _decode_query(comm.data, buffers)
+    )
 
 
-def _decode_child(asked: _Child, buffers: list[bytes]) -> Query:
+def _decode_tool(asked: shapes.Tool, buffers: list[bytes], terms: Terms) -> Query:
+    most = terms.tools.get(asked.name)
+    if most is None:
+        raise ProtocolViolation(f"a call of {asked.name!a}, a tool that the host did not give")
+    if len(buffers) != 1 or len(buffers[0]) > most:
+        raise ProtocolViolation(f"a call of a tool has one buffer, of at most {most:,} bytes here")
+    return Query(asked.id, (0,), (AskedTool(asked.name, buffers[0]),))
+
+
+def _decode_child(asked: shapes.Child, buffers: list[bytes]) -> Query:
     if not len(asked.indexes) == len(asked.uploads) == len(buffers):
         raise ProtocolViolation("a child run's buffers do not match its questions")
-    questions = tuple(_text(buffer) for buffer in buffers)
-    return Query(asked.id, tuple(asked.indexes), questions, tuple(asked.uploads), child=True)
+    questions = tuple(Asked(_text(buffer), upload) for buffer, upload in zip(buffers, asked.uploads, strict=True))
+    return Query(asked.id, tuple(asked.indexes), questions, child=True)
 
 
-def _decode_query(asked: _Query | _Batch, buffers: list[bytes]) -> Query:
+def _decode_query(asked: shapes.Query | shapes.Batch, buffers: list[bytes]) -> Query:
     count = len(asked.has_data)
-    if len(asked.indexes) != count or len(buffers) != count + sum(asked.has_data):
+    models = asked.models or [None] * count
+    if not len(asked.indexes) == len(models) == count or len(buffers) != count + sum(asked.has_data):
         raise ProtocolViolation("a query's buffers do not match its prompts")
     texts = iter(_text(buffer) for buffer in buffers)
-    prompts: list[str] = []
-    data: list[str | None] = []
-    for has_data in asked.has_data:
-        prompts.append(next(texts))
-        data.append(next(texts) if has_data else None)
-    return Query(asked.id, tuple(asked.indexes), tuple(prompts), tuple(data))
+    return Query(
+        asked.id,
+        tuple(asked.indexes),
+        tuple(
+            Asked(next(texts), next(texts) if has_data else None, model)
+            for has_data, model in zip(asked.has_data, models, strict=True)
+        ),
+    )
+
+
+def decode_variables(raw: bytes) -> Variables:
+    """A box's list of its variables.
+
+    Raises:
+        ProtocolViolation: It is not one.
+    """
+    said = _json(raw, shapes.Variables)
+    listed = tuple(Variable(name=one.name, type_name=one.type, size=one.size) for one in said.listed)
+    return Variables(count=said.count, listed=listed)
 
 
 def decode_json_value(raw: bytes) -> Any:
@@ -285,8 +215,12 @@ def decode_json_value(raw: bytes) -> Any:
         raise ProtocolViolation("a value that is not JSON") from None
 
 
-def decode_json_text(text: str) -> Any:
-    """An answer that should be JSON.
+def decode_json_text(text: str, *, unique: bool = False) -> Any:
+    """An answer, or a tool's arguments, that should be JSON.
+
+    Args:
+        text: What it should be.
+        unique: Whether an object that has a name twice is none; else the last one counts.
 
     Raises:
         As `decode_json_value`, but whoever asked for the text alone broke no protocol with it.
@@ -299,11 +233,18 @@ def decode_json_text(text: str) -> Any:
     if not fits_memory(text.encode("utf-8", "surrogatepass")):
         raise ValueUnavailable("it has too many items, or too long a text with emoji or the like", undefined=False)
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=_unique if unique else None)
     except json.JSONDecodeError:
         raise ProtocolViolation("a value that is not JSON") from None
     except (ValueError, RecursionError):  # a cell may raise its own Python's bounds
         raise ValueUnavailable("it is nested too deep or too long a number", undefined=False) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ProtocolViolation("a value that is not JSON: a name twice in one object")
+    return made
 
 
 def decode_text(raw: bytes) -> str:
@@ -323,4 +264,4 @@ def _json(raw: bytes, kind: type[_T], max_bytes: int = MAX_JSON_BYTES) -> _T:
     except UnicodeDecodeError:
         return _json(_text(raw).encode(), kind, max_bytes)
     except (msgspec.MsgspecError, RecursionError):  # whose text may repeat the box's
-        raise ProtocolViolation(f"not a legal {kind.__name__.strip('_')}") from None
+        raise ProtocolViolation(f"not a legal {kind.__name__}") from None

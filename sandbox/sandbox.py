@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import re
 import time
 from collections.abc import Awaitable
 from typing import Any, Final
@@ -22,16 +21,17 @@ from sandbox.errors import BoxGone, BoxStartError, ContextLoadError, ControlMiss
 from sandbox.kernel import Kernel
 from sandbox.link import Link
 from sandbox.owner import owner_label
-from sandbox.protocol import decode_json_value, decode_text
+from sandbox.protocol import decode_json_value, decode_text, decode_variables
 from sandbox.reaper import reap
 from sandbox.spec import CONTEXT_DIR, CellLimits, KernelSettings, SandboxSpec
 from sandbox.store import Store, StoredContext
 from sandbox.subcalls import QueryHandler
 from sandbox.threads import made_in_thread
+from sandbox.values import quote, value_in
+from sandbox.variables import Variables
 
 VALUE_TIMEOUT_S: Final = 20.0
 """Seconds to hand out a value: a cell may leave objects whose JSON form never ends."""
-_TOO_LARGE: Final = re.compile(r"([0-9]{1,15}) bytes of at most [0-9]{1,15}\Z")
 LOAD_TIMEOUT_S: Final = 120.0
 
 
@@ -58,7 +58,7 @@ class Sandbox:
         self._settings = settings
         self._handler = handler
         self._children = children
-        self._contexts: dict[str, StoredContext] = {}
+        self._contexts: dict[str, tuple[StoredContext, tuple[str, ...]]] = {}
         self._kernel: Kernel | None = None
         self._container: str | None = None
         self._audit: Audit | None = None
@@ -102,6 +102,7 @@ class Sandbox:
     async def _open_box(self) -> None:
         self._box_dir = await made_in_thread(self._store.new_box_dir, self._store.remove_box_dir)
         try:
+            await asyncio.to_thread(self._store.write_modules, self._settings.modules, self._box_dir)
             async with asyncio.timeout(self._spec.start_timeout_s):
                 await self._start_kernel()
         except BaseException as error:
@@ -140,19 +141,43 @@ class Sandbox:
     def _relay_words(self) -> str:
         return self._link.stderr.decode("utf-8", "replace").encode("unicode_escape").decode()[-300:]
 
-    async def load(self, name: str, context: StoredContext) -> None:
-        """Bind a stored context to a variable, now and after each `restart`.
+    async def load(self, name: str, context: StoredContext, *, also: tuple[str, ...] = ()) -> None:
+        """Bind a stored context to a variable, now and after each `restart`. It takes the place of the one that was
+        loaded by this name, whose file the box sees no longer.
+
+        Args:
+            name: The variable.
+            context: Of the store.
+            also: More names for the same value.
 
         Raises:
             ContextLoadError: The kernel could not read it, for example for want of memory.
             BoxGone: The box ended.
         """
-        await self._load(name, context)
-        self._contexts[name] = context
+        await self._load(name, context, also)
+        before, _ = self._contexts.pop(name, (context, ()))
+        self._contexts[name] = (context, also)
+        if before.digest not in {loaded.digest for loaded, _ in self._contexts.values()}:
+            await asyncio.to_thread(self._store.unlink, before, self._box_dir)
 
-    async def _load(self, name: str, context: StoredContext) -> None:
+    async def reload(self) -> None:
+        """Bind all contexts anew, as they were stored: cells may have changed what they are bound to.
+
+        Raises:
+            As `load`.
+        """
+        for name, (context, also) in tuple(self._contexts.items()):
+            await self._load(name, context, also)
+
+    async def _load(self, name: str, context: StoredContext, also: tuple[str, ...]) -> None:
         file = await asyncio.to_thread(self._store.link, context, self._box_dir)
-        content = {"name": name, "path": f"{CONTEXT_DIR}/{file}", "form": context.form}
+        content = {
+            "name": name,
+            "also": list(also),
+            "path": f"{CONTEXT_DIR}/{file}",
+            "form": "lazy" if context.lazy else context.form,
+            "memory_bytes": self._spec.memory_bytes,
+        }
         started = time.time()
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
@@ -160,10 +185,13 @@ class Sandbox:
         except TimeoutError:
             await self.kill()
             raise ContextLoadError(f"the kernel did not read the context within {LOAD_TIMEOUT_S:.0f} s") from None
+        except asyncio.CancelledError:  # the reply would come when nobody waits for one
+            await asyncio.shield(self.kill())
+            raise
         except BoxGone:
             raise ContextLoadError(f"loading the context failed: {await self._why_lost(started)}") from None
         if not reply.ok:
-            raise ContextLoadError(f"the kernel could not read the context: {_quote(reply.error_name)}")
+            raise ContextLoadError(f"the kernel could not read the context: {quote(reply.error_name)}")
 
     async def execute(self, code: str, limits: CellLimits | None = None) -> CellResult:
         """Run one cell. Never raises for what the code does: that is in the result.
@@ -235,28 +263,33 @@ class Sandbox:
             raise
         return True
 
+    async def variables(self) -> Variables:
+        """Which variables the cells have made, as the box says: the last hundred by name, type and size.
+
+        Raises:
+            As `json_value`.
+        """
+        return decode_variables(await self._value("", "variables"))
+
     async def _value(self, name: str, form: str) -> bytes:
         content = {"name": name, "form": form, "max_bytes": self._settings.answer_bytes}
         kernel = self._live()
         try:
             async with asyncio.timeout(VALUE_TIMEOUT_S):
                 reply = await kernel.request("airlock_value", content)
+        except asyncio.CancelledError:
+            await asyncio.shield(self.kill())
+            raise
         except (TimeoutError, BoxGone):
             await self.kill()
             raise ValueUnavailable(
                 f"it did not come within {VALUE_TIMEOUT_S:.0f} s, or ended the box", undefined=False
             ) from None
-        if not reply.ok:
-            size = _TOO_LARGE.match(reply.error_text) if reply.error_name == "TooLarge" else None
-            raise ValueUnavailable(
-                f"{_quote(reply.error_name)}: {_quote(reply.error_text)}",
-                undefined=reply.error_name == "NameError",
-                size_bytes=int(size[1]) if size else None,
-            )
-        if form != "exists" and (len(reply.buffers) != 1 or len(reply.buffers[0]) > self._settings.answer_bytes):
+        try:
+            return value_in(reply, most_bytes=self._settings.answer_bytes, has_bytes=form != "exists")
+        except ProtocolViolation:
             await self.kill()
-            raise ProtocolViolation("a value without its bytes, or with too many")
-        return reply.buffers[0] if reply.buffers else b""
+            raise
 
     async def interrupt(self) -> None:
         """Interrupt the running cell, as Ctrl-C does in a notebook."""
@@ -270,8 +303,7 @@ class Sandbox:
         """
         await self._close_box()
         await self._open_box()
-        for name, context in self._contexts.items():
-            await self._load(name, context)
+        await self.reload()
 
     @property
     def audit(self) -> Audit | None:
@@ -282,6 +314,11 @@ class Sandbox:
     def alive(self) -> bool:
         """Whether the box can run a cell."""
         return self._kernel is not None and not self._kernel.gone.is_set()
+
+    @property
+    def violation(self) -> ProtocolViolation | None:
+        """What the newest box did that no honest box does, perhaps while nobody asked it anything."""
+        return self._kernel.violation if self._kernel is not None else None
 
     def _live(self, *, gone_is_fine: bool = False) -> Kernel:
         if self._kernel is None or (self._kernel.gone.is_set() and not gone_is_fine):
@@ -311,8 +348,3 @@ class Sandbox:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-def _quote(text: str) -> str:
-    """A few words of the box, safe to show."""
-    return text[:200].encode("unicode_escape").decode()

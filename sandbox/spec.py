@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from sandbox.errors import SpecError
+from sandbox.tools import NO_TOOLS, Tools
 
 Isolation = Literal["container", "gvisor"]
 """``container``: the engine's default runtime, the host's kernel behind seccomp and namespaces. ``gvisor``: runsc, a
@@ -23,6 +24,8 @@ GIB: Final = 1 << 30
 BOX_USER: Final = "65532:65532"
 CONTEXT_DIR: Final = "/context"
 RUN_DIR: Final = "/run/airlock"
+MODULES: Final = "modules"
+"""Folder of extra modules, beside the contexts; their names are hexadecimal digits."""
 NO_CORE_BYTES: Final = 1
 """The limit of a core dump: no page fits, so none is written. 0 would still let the kernel pipe one to a program of the
 host's, where its ``core_pattern`` names one (core(5)); 1 is what the kernel refuses to pipe (fs/coredump.c)."""
@@ -127,8 +130,13 @@ class KernelSettings:
         prompt_bytes: UTF-8 bytes of a prompt with its data above which the kernel itself refuses it.
         answer_bytes: UTF-8 bytes of an answer or value above which the kernel itself refuses it.
         rlm_query: What ``rlm_query`` does, where it is one of the functions.
+        tools: Functions outside of the box that the namespace has.
         budget: Asked, with each cell and each answer to a sub-call, for what ``budget()`` shall return in the cell:
             JSON values, for whoever reads them there. Nothing comes back.
+        on_output: Called with the stream's name (``stdout``, ``stderr``, ``result``) and each piece of text that the
+            running cell sends, as it comes: any number of them, so it must be quick and keep little.
+        modules: Python files that cells can import and not change: their text by their path, such as
+            ``tables/read.py``.
     """
 
     functions: tuple[str, ...] = ("llm_query", "llm_query_batched")
@@ -136,4 +144,12 @@ class KernelSettings:
     prompt_bytes: int = 2 * MIB
     answer_bytes: int = 4 * MIB
     rlm_query: Literal["child", "llm_query", "raise"] = "raise"
+    tools: Tools = NO_TOOLS
     budget: Callable[[], Mapping[str, Any]] = dict
+    on_output: Callable[[str, str], None] = lambda _stream, _text: None
+    modules: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+
+    @property
+    def module_names(self) -> list[str]:
+        """What cells may import of `modules`."""
+        return sorted({path.split("/")[0].removesuffix(".py") for path in self.modules})

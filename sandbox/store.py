@@ -6,6 +6,9 @@ removes the stores of dead processes: nothing with document text outlives its pr
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,16 +17,21 @@ import shutil
 import stat
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from sandbox.errors import SandboxError
 from sandbox.owned_dir import OwnedDir, remove_orphans
+from sandbox.spec import MODULES
+from sandbox.text_index import TextCounts, TextIndex
 
 Form = Literal["text", "json"]
 
 STORE_PREFIX: Final = "store-"
+INDEX_SUFFIX: Final = ".index"
+"""Of the file beside a text by which the box finds its characters."""
 
 
 def state_dir() -> Path:
@@ -42,11 +50,15 @@ class StoredContext:
         digest: SHA-256 of its bytes, in hex; also its file name.
         form: ``text`` (UTF-8, lone surrogates as WTF-8 has them) or ``json``.
         size_bytes: Its size.
+        counts: Its characters and newlines, where they were counted.
+        lazy: Whether the box reads it where it is looked at, by an index; else it is loaded whole.
     """
 
     digest: str
     form: Form
     size_bytes: int
+    counts: TextCounts | None = None
+    lazy: bool = False
 
 
 def _refuse_shared(root: Path) -> None:
@@ -128,8 +140,17 @@ class Store:
         """A file to write a context into, for `adopt`. It is not there yet."""
         return self._dir / "blobs" / f"{secrets.token_hex(16)}.part"
 
-    def adopt(self, part: Path, *, digest: str, form: Form, size_bytes: int) -> StoredContext:
+    def adopt(
+        self, part: Path, *, digest: str, form: Form, size_bytes: int, index: TextIndex | None = None
+    ) -> StoredContext:
         """Take a file of `new_part` as a context. As after `put`, there is a `forget` to it.
+
+        Args:
+            part: The file.
+            digest: Its SHA-256, in hex.
+            form: What is in it.
+            size_bytes: Its size.
+            index: Of a text; is stored beside it.
 
         Raises:
             SandboxError: The file is not there, or the disk is full.
@@ -145,7 +166,38 @@ class Store:
                 self._users[digest] += 1
         except OSError as error:
             raise SandboxError(f"a context of {size_bytes:,} bytes can't be stored: {error.strerror}") from error
-        return StoredContext(digest=digest, form=form, size_bytes=size_bytes)
+        context = StoredContext(digest=digest, form=form, size_bytes=size_bytes)
+        if index is None:
+            return context
+        try:
+            return self.add_index(context, index)
+        except BaseException:
+            self.forget(context)
+            raise
+
+    def add_index(self, context: StoredContext, index: TextIndex) -> StoredContext:
+        """Keep the index of a text beside it, for as long.
+
+        Returns:
+            The context with its counts; whoever wants it lazy says so.
+
+        Raises:
+            SandboxError: The disk is full.
+        """
+        with self._changing:
+            path = self.blob(context).with_suffix(INDEX_SUFFIX)
+            if not path.exists():
+                self._write(path, index.to_bytes())
+        return dataclasses.replace(context, counts=index.counts)
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self._dir
+
+    def blob(self, context: StoredContext) -> Path:
+        """The file of a context."""
+        return self._dir / "blobs" / context.digest
 
     def keep(self, context: StoredContext) -> None:
         """One `forget` more, for a second user."""
@@ -173,14 +225,41 @@ class Store:
             SandboxError: It was forgotten, or the disk is full.
         """
         try:
-            os.link(self._dir / "blobs" / context.digest, box_dir / context.digest)
-        except FileExistsError:
-            pass
+            for suffix in ("", INDEX_SUFFIX) if context.lazy else ("",):
+                with contextlib.suppress(FileExistsError):
+                    os.link(f"{self.blob(context)}{suffix}", f"{box_dir / context.digest}{suffix}")
         except FileNotFoundError:
             raise SandboxError("the context is not in the store any more, or its box has no directory") from None
         except OSError as error:
             raise SandboxError(f"the context can't be linked into {str(box_dir)!r}: {error.strerror}") from error
         return context.digest
+
+    def unlink(self, context: StoredContext, box_dir: Path) -> None:
+        """Take back one `link`. The box may have it open; its bytes go with that."""
+        for suffix in ("", INDEX_SUFFIX):
+            (box_dir / context.digest).with_suffix(suffix).unlink(missing_ok=True)
+
+    def write_modules(self, modules: Mapping[str, bytes], box_dir: Path) -> None:
+        """Show extra modules to a box that is to be made.
+
+        Args:
+            modules: Their text by their path, whose parts are plain names.
+            box_dir: The box's.
+
+        Raises:
+            SandboxError: The disk is full.
+        """
+        try:
+            for name, text in modules.items():
+                path = box_dir / MODULES / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(text)
+                for made in (path, *path.parents):
+                    if made == box_dir:
+                        break
+                    made.chmod(0o755 if made.is_dir() else 0o444)  # whatever the umask says
+        except OSError as error:
+            raise SandboxError(f"modules can't be stored at {str(box_dir)!r}: {error.strerror}") from error
 
     def remove_box_dir(self, box_dir: Path) -> None:
         """Forget one box."""
@@ -192,8 +271,27 @@ class Store:
             self._users[context.digest] -= 1
             if self._users[context.digest] <= 0:
                 del self._users[context.digest]
-                (self._dir / "blobs" / context.digest).unlink(missing_ok=True)
+                for suffix in ("", INDEX_SUFFIX):
+                    self.blob(context).with_suffix(suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Remove the whole store. Safe to call twice."""
         self._owned.close()
+
+
+_shared: dict[Path, Store] = {}
+_opening = threading.Lock()
+
+
+def shared_store() -> Store:
+    """The store of this process below the state directory that the environment names now; opened at the first call.
+
+    Raises:
+        SandboxError: See `Store`.
+    """
+    root = state_dir() / "store"
+    with _opening:
+        if root not in _shared:
+            _shared[root] = Store(root)
+            atexit.register(_shared[root].close)
+        return _shared[root]

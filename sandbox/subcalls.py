@@ -14,11 +14,12 @@ from sandbox.children import ChildCalls
 from sandbox.encoding import encode_results
 from sandbox.errors import BoxGone, ProtocolViolation
 from sandbox.link import Link
-from sandbox.messages import Query, SubCallFailure
+from sandbox.messages import Asked, AskedTool, Query, SubCallFailure
 from sandbox.pace import Pace
+from sandbox.tools import NO_TOOLS, Tools
 
-QueryHandler = Callable[[str, str | None], Awaitable[str | SubCallFailure]]
-"""Answers one sub-call of a cell: takes a prompt and its data, returns a text or why there is none."""
+QueryHandler = Callable[[Asked], Awaitable[str | SubCallFailure]]
+"""Answers one sub-call of a cell: returns a text, or why there is none."""
 
 MAX_PROMPTS_PER_CELL: Final = 100_000
 """Prompts, answered or refused, above which a cell is a flood."""
@@ -71,6 +72,7 @@ class SubCalls:
         pace: Pace,
         children: ChildCalls | None = None,
         budget: Callable[[], Mapping[str, Any]] = dict,
+        tools: Tools = NO_TOOLS,
     ) -> None:
         self._link = link
         self._comm_id = comm_id
@@ -78,6 +80,7 @@ class SubCalls:
         self._children = children
         self._pace = pace
         self._budget = budget
+        self._tools = tools
         self._open: dict[str, _OpenQuery] = {}
         self._asking: set[asyncio.Task[_Answer]] = set()
         self._ready: list[tuple[_OpenQuery, int, _Answer]] = []
@@ -105,31 +108,31 @@ class SubCalls:
         Raises:
             ProtocolViolation: Its id is in flight already, or the cell has asked too much.
         """
-        self._asked += len(query.prompts)
+        self._asked += len(query.asked)
         if query.call_id in self._open:
             raise ProtocolViolation("a query id used twice")
         if self._asked > MAX_PROMPTS_PER_CELL or self._refused_bytes > MAX_REFUSED_BYTES_PER_CELL:
             raise ProtocolViolation(
                 f"a flood: {self._asked:,} prompts in one cell, {self._refused_bytes:,} bytes refused"
             )
-        size = sum(map(_cost, query.prompts, query.data))
+        size = sum(map(_cost, query.asked))
         self._bytes += size
         if self._bytes >= MAX_OPEN_BYTES:
             self._room.clear()
         if cell is not None:
             cell.call_started()
-        opened = self._open[query.call_id] = _OpenQuery(query.call_id, len(query.prompts), size, cell, query.child)
+        opened = self._open[query.call_id] = _OpenQuery(query.call_id, len(query.asked), size, cell, query.child)
         self._opening = True
-        for index, prompt, data in zip(query.indexes, query.prompts, query.data, strict=True):
-            self._start(opened, index, prompt, data)
+        for index, asked in zip(query.indexes, query.asked, strict=True):
+            self._start(opened, index, asked)
             await self._pace.rest()
         self._opening = False
         self._send_ready()
 
-    def _start(self, query: _OpenQuery, index: int, prompt: str, data: str | None) -> None:
-        task = asyncio.create_task(self._pace.counted(self._ask, query, prompt, data), name="airlock-query")
+    def _start(self, query: _OpenQuery, index: int, asked: Asked | AskedTool) -> None:
+        task = asyncio.create_task(self._pace.counted(self._ask, query, asked), name="airlock-query")
         self._asking.add(task)
-        cost = _cost(prompt, data)
+        cost = _cost(asked)
         task.add_done_callback(lambda done: self._on_answer(query, index, cost, done))
 
     def _on_answer(self, query: _OpenQuery, index: int, cost: int, done: asyncio.Task[_Answer]) -> None:
@@ -187,7 +190,7 @@ class SubCalls:
         else:
             self._taken.clear()
 
-    async def _ask(self, query: _OpenQuery, prompt: str, data: str | None) -> _Answer:
+    async def _ask(self, query: _OpenQuery, asked: Asked | AskedTool) -> _Answer:
         if query.cell is None:
             return _NO_CELL
         if query.cell.stopping:
@@ -197,9 +200,11 @@ class SubCalls:
                 await self._taken.wait()
             if self._link.closed:
                 return _STOPPING
+            if isinstance(asked, AskedTool):
+                return await self._tools.handler(asked.name, asked.raw)
             if not query.child:
-                return await self._handler(prompt, data)
-            return await self._children.ask(prompt, data) if self._children else _NO_CHILDREN
+                return await self._handler(asked)
+            return await self._children.ask(asked.prompt, asked.data) if self._children else _NO_CHILDREN
         except Exception:  # noqa: BLE001 - whatever it is, the operator reads it, and the cell does not
             _log.exception("the handler of sub-calls failed")
             return SubCallFailure("SubCallError", "the host failed to answer")
@@ -228,8 +233,10 @@ _NO_CHILDREN: Final = SubCallFailure("LimitExceeded", "this run has no child run
 _STOPPING: Final = SubCallFailure("LimitExceeded", "the cell's time is over")
 
 
-def _cost(prompt: str, data: str | None) -> int:
-    return PROMPT_COST_BYTES + sys.getsizeof(prompt) + sys.getsizeof(data)
+def _cost(asked: Asked | AskedTool) -> int:
+    if isinstance(asked, AskedTool):
+        return PROMPT_COST_BYTES + sys.getsizeof(asked.raw)
+    return PROMPT_COST_BYTES + sys.getsizeof(asked.prompt) + sys.getsizeof(asked.data)
 
 
 def _size(answer: _Answer) -> int:

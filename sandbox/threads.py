@@ -9,12 +9,15 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def made_in_thread(make: Callable[[], T], undo: Callable[[T], object]) -> T:
+async def made_in_thread(
+    make: Callable[[], T], undo: Callable[[T], object], on_cancel: Callable[[], object] = lambda: None
+) -> T:
     """Run `make` in a thread. A thread can't be cancelled: who is cancelled meanwhile waits for it, and undoes it.
 
     Args:
         make: Makes something.
         undo: Takes it away again; runs in a thread too.
+        on_cancel: Tells `make` that nobody wants it any more; it may then raise.
 
     Returns:
         What `make` returned.
@@ -26,6 +29,7 @@ async def made_in_thread(make: Callable[[], T], undo: Callable[[T], object]) -> 
     try:
         return await asyncio.shield(making)
     except asyncio.CancelledError:
+        on_cancel()
         await asyncio.shield(asyncio.ensure_future(_undo(making, undo)))
         raise
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 MAX_VALUE_MEMORY_BYTES: Final = 24 << 20
 """What a value may take as Python's objects: 4 MiB of JSON can become 100."""
@@ -34,3 +35,31 @@ def fits_memory(raw: bytes) -> bool:
         if cost > MAX_VALUE_MEMORY_BYTES:
             return False
     return True
+
+
+def is_within(value: Any, *, depth: int, values: int) -> bool:
+    """Whether a decoded value has lists and dicts at most `depth` deep in one another (a flat one is 1 deep), and at
+    most so many items and entries in all of them together.
+    """
+    layer = [value]
+    for _ in range(depth + 1):
+        layer = [item for part in layer for item in _items(part)]
+        values -= len(layer)
+        if not layer or values < 0:
+            return values >= 0
+    return False
+
+
+def containers_in(value: Any) -> int:
+    """How many lists and dicts a decoded value has, itself included."""
+    count, layer = 0, [value]
+    while layer:
+        count += sum(isinstance(part, list | dict) for part in layer)
+        layer = [item for part in layer for item in _items(part)]
+    return count
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

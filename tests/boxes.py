@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from sandbox.engine import Engine
 from sandbox.host import Host, shared_host
-from sandbox.messages import SubCallFailure
+from sandbox.messages import Asked, SubCallFailure
 from sandbox.sandbox import Sandbox
 from sandbox.spec import MIB, KernelSettings, SandboxSpec
 from sandbox.store import Store
@@ -31,8 +31,8 @@ class Box(Sandbox):
 
     @classmethod
     async def open(cls, host: Host, spec: SandboxSpec = SMALL, settings: KernelSettings = SETTINGS) -> Box:
-        async def ask(prompt: str, data: str | None) -> str | SubCallFailure:
-            return await opened.answer(prompt, data)
+        async def ask(asked: Asked) -> str | SubCallFailure:
+            return await opened.answer(asked)
 
         started = await cls.start(
             spec, engine=host.engine, store=host.store, image=host.image, settings=settings, handler=ask
@@ -62,11 +62,11 @@ class Box(Sandbox):
         return result.result.text
 
 
-async def echo(prompt: str, data: str | None) -> str:
-    return f"<{prompt}>" if data is None else f"<{prompt}|{data}>"
+async def echo(asked: Asked) -> str:
+    return f"<{asked.prompt}>" if asked.data is None else f"<{asked.prompt}|{asked.data}>"
 
 
-async def never(prompt: str, data: str | None) -> str:
+async def never(asked: Asked) -> str:
     """A model server that does not answer."""
     await asyncio.Event().wait()
     raise AssertionError

@@ -1,111 +1,56 @@
-"""Random recursion trees on the real gate, without boxes: each node a run with an account of its own.
+"""Random recursion trees on the real gate, ledgers, child runs and turns of boxes; the boxes themselves are left out.
 
-One seed is one tree, down to depth 4. Its calls are made all at once, over 64 places; providers fail in every way that
-there is, calls and whole runs are cancelled, and what is billed is the most that can be: a token a byte, the longest
-reply, each at the dearest rate. Whether a limit holds is looked at in every step, by the account itself.
+One seed is one tree: each node a run with an account of its own, down to depth 4. Its calls are made all at once, over
+64 places; providers fail in every way that there is, calls and whole runs are cancelled, and what is billed is the most
+that can be: a token a byte, the longest reply, each at the dearest rate. Whether a limit holds is looked at in every
+step, by the account itself. `tests.box_trees` does the like in real boxes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from orchestrator.errors import ProviderError
-from orchestrator.gate import Gate, upper_bound_tokens
-from orchestrator.ledger import Ledger
-from orchestrator.limits import UNLIMITED, Limits
-from orchestrator.permit import Permit
+from orchestrator.boxes import Boxes
+from orchestrator.children import ChildRuns
+from orchestrator.errors import ProviderError, RLMError
+from orchestrator.gate import Gate
+from orchestrator.limits import UNLIMITED, Limits, Usage
+from orchestrator.permit import upper_bound_tokens
 from orchestrator.providers.base import Message, ModelReply, ModelRequest, TokenUsage
 from orchestrator.providers.prices import Price
 from orchestrator.providers.scripted import ScriptedProvider
 from orchestrator.recorder import Recorder
-from orchestrator.trace import TraceEvent
+from orchestrator.result import RunResult, StopReason
+from sandbox.messages import Asked
+from tests.watched import Tally, Watched
 
-MAX_DEPTH = 4
+MAX_DEPTH = 5
+"""A run at depth 4 is the deepest then: its own sub-calls are at 5."""
 CONCURRENCY = 64
 OUTCOMES = ("ok",) * 6 + ("few", "refused", "broken", "passing", "crash", "no count")
-
-
-@dataclass
-class Tally:
-    """What came of a tree."""
-
-    overshoots: list[str] = field(default_factory=list)
-    settlings: Counter[int] = field(default_factory=Counter)
-    permits: list[Permit] = field(default_factory=list)
-    ledgers: list[Watched] = field(default_factory=list)
-    events: list[TraceEvent] = field(default_factory=list)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    reserved_after_overbilling: int = 0
-    most_in_flight: int = 0
-
-    @property
-    def overbilled(self) -> list[dict[str, Any]]:
-        """What was recorded of calls billed above their reservation."""
-        return [event.facts for event in self.events if event.kind == "overbilled"]
-
-    @property
-    def unsettled(self) -> int:
-        """Permits that were not settled exactly once."""
-        return sum(self.settlings[id(permit)] != 1 or not permit.settled for permit in self.permits)
-
-    @property
-    def left_reserved(self) -> bool:
-        """Whether anything is reserved at the end."""
-        return any(ledger.reserved_tokens or ledger.reserved_usd for ledger in self.ledgers)
-
-
-class Watched(Ledger):
-    """Looks at itself and all its ancestors in each step."""
-
-    def __init__(self, limits: Limits, parent: Watched | None, tally: Tally) -> None:
-        super().__init__(limits, parent)
-        self.limits = limits
-        self.tally = tally
-        tally.ledgers.append(self)
-
-    async def reserve(self, **asked: Any) -> Permit:
-        permit = await super().reserve(**asked)
-        self.tally.permits.append(permit)
-        self.tally.reserved_after_overbilling += self.overbilled
-        self._look()
-        return permit
-
-    def charge(self, permit: Permit, usage: TokenUsage, cost_usd: Decimal | None) -> None:
-        self.tally.settlings[id(permit)] += 1
-        super().charge(permit, usage, cost_usd)
-        self._look()
-
-    def _look(self) -> None:
-        for ledger in self._lineage():
-            limits = ledger._limits
-            held = {
-                "max_sub_calls": ledger.sub_calls,
-                "max_tokens": ledger.spent_tokens + ledger.reserved_tokens,
-                "max_cost_usd": ledger.spent_usd + ledger.reserved_usd,
-            }
-            self.tally.overshoots += [
-                f"{name}: {amount} of {getattr(limits, name)}"
-                for name, amount in held.items()
-                if amount > getattr(limits, name)
-            ]
 
 
 class Vendor:
     """What the models of one tree do."""
 
-    def __init__(self, chance: random.Random, tally: Tally, *, overbills: bool) -> None:
+    def __init__(self, chance: random.Random, tally: Tally, *, overbills: bool = False, longest_s: float = 0) -> None:
         self._chance = chance
         self._tally = tally
         self._overbills = overbills
+        self._longest_s = longest_s
         self._in_flight = 0
         self._failed: set[str] = set()
 
-    def model(self, name: str) -> ScriptedProvider:
+    def model(
+        self, name: str, text: Callable[[ModelRequest], str] = lambda _: "yes", *, failures: float = 1
+    ) -> ScriptedProvider:
+        """A model that says `text`, where it does not fail; `failures`: so often as the others, 0 to 1."""
         most_output = self._chance.choice((0, 1, 40, 400))
 
         async def reply(request: ModelRequest) -> ModelReply | str:
@@ -113,15 +58,16 @@ class Vendor:
             self._tally.most_in_flight = max(self._tally.most_in_flight, self._in_flight)
             try:
                 for _ in range(self._chance.randrange(8)):
-                    await asyncio.sleep(0)
-                return self._reply(name, request, most_output)
+                    await asyncio.sleep(self._chance.random() * self._longest_s)
+                outcome = self._chance.choice(OUTCOMES) if self._chance.random() < failures else "ok"
+                reply = self._reply(name, request, most_output, outcome)
+                return replace(reply, text=text(request)) if isinstance(reply, ModelReply) else reply
             finally:
                 self._in_flight -= 1
 
         return ScriptedProvider(reply, name=name, max_output_tokens=most_output)
 
-    def _reply(self, name: str, request: ModelRequest, most_output: int) -> ModelReply | str:
-        outcome = self._chance.choice(OUTCOMES)
+    def _reply(self, name: str, request: ModelRequest, most_output: int, outcome: str) -> ModelReply | str:
         most_input = upper_bound_tokens(request.messages)
         if self._overbills and self._chance.random() < 0.05:
             outcome, most_input, most_output = "overbilled", most_input * 3 + 1, most_output * 3 + 1
@@ -155,7 +101,24 @@ def _billed(input_tokens: int, output_tokens: int, *, cached: int = 0, written: 
         cached_input_tokens=cached,
         cache_write_tokens=written,
     )
-    return ModelReply(text="yes", usage=usage)
+    return ModelReply(text="", usage=usage)
+
+
+def random_price(chance: random.Random) -> Price:
+    """Any rates, the dearest of which may be any of the four."""
+
+    def rate() -> Decimal:
+        return Decimal(chance.randrange(0, 10**6)) / 1000
+
+    return Price(
+        input_usd=rate(),
+        output_usd=rate(),
+        cached_input_usd=chance.choice((None, rate())),
+        cache_write_usd=chance.choice((None, rate())),
+        long_above_tokens=chance.choice((None, 700)),
+        long_input_factor=Decimal(2),
+        long_output_factor=Decimal("1.5"),
+    )
 
 
 class Tree:
@@ -166,24 +129,13 @@ class Tree:
         self.tally = Tally()
         vendor = Vendor(self._chance, self.tally, overbills=overbills)
         self._root, self._sub = vendor.model("tree:root"), vendor.model("tree:sub")
-        self._prices = {"tree:root": self._price(), "tree:sub": self._price()}
+        self._fallback = self._chance.choice(([], [], [vendor.model("tree:other")]))
+        self._prices = {name: random_price(self._chance) for name in ("tree:root", "tree:sub", "tree:other")}
         self._priced = self._chance.random() < 0.9
         self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._max_boxes = self._chance.choice((1, 2, 8))
+        self._boxes = Boxes(max_boxes=self._max_boxes, max_live_boxes=self._chance.choice((2, 6, 1000)))
         self._names = iter(range(10**9))
-
-    def _price(self) -> Price:
-        def rate() -> Decimal:
-            return Decimal(self._chance.randrange(0, 10**6)) / 1000
-
-        return Price(
-            input_usd=rate(),
-            output_usd=rate(),
-            cached_input_usd=self._chance.choice((None, rate())),
-            cache_write_usd=self._chance.choice((None, rate())),
-            long_above_tokens=self._chance.choice((None, 700)),
-            long_input_factor=Decimal(2),
-            long_output_factor=Decimal("1.5"),
-        )
 
     def _limits(self) -> Limits:
         chance = self._chance
@@ -199,27 +151,57 @@ class Tree:
     async def run(self) -> Tally:
         """Make all its calls; what they raise or return is of no interest here."""
         async with asyncio.timeout(60):
-            await self._node(None, 0)
+            with contextlib.suppress(RLMError):
+                await self._run(None, 0)
+        self.tally.boxes_left = self._boxes.live + abs(self._max_boxes - self._boxes._running._value)
         return self.tally
 
-    async def _node(self, parent: Watched | None, depth: int) -> None:
-        chance = self._chance
-        limits = self._limits()
-        ledger = Watched(limits, parent, self.tally)
-        gate = Gate(
-            root=self._root,
-            sub=self._sub,
-            limits=limits,
-            ledger=ledger,
-            recorder=Recorder([self.tally.events.append]),
-            depth=depth,
-            slots=self._slots,
-            prices=self._prices if self._priced else None,
+    async def _run(self, parent: Watched | None, depth: int) -> RunResult:
+        """One run, as `orchestrator.run` has it: a box, and turns in which its cells ask."""
+        with self._boxes.alive():
+            self.tally.boxes += 1
+            limits = self._limits()
+            ledger = Watched(limits, parent, self.tally)
+            gate = Gate(
+                root=self._root,
+                sub=self._sub,
+                limits=limits,
+                ledger=ledger,
+                recorder=Recorder([self.tally.events.append]),
+                fallback=self._fallback,
+                depth=depth,
+                slots=self._slots,
+                prices=self._prices if self._priced else None,
+            )
+            await self._work(gate, ledger, depth)
+            if self._chance.random() < 0.1:
+                raise ProviderError("its root is out", provider="tree:root")
+            answer = self._chance.choice(("an answer", None))
+            return RunResult(
+                answer=answer, stop_reason=StopReason.ANSWERED, usage=Usage(), turns=(), isolation="container"
+            )
+
+    async def _work(self, gate: Gate, ledger: Watched, depth: int) -> None:
+        """Cells that ask, and root calls beside them, all at once; some of it is cancelled."""
+        chance, turns = self._chance, self._boxes.turns()
+        children = ChildRuns(
+            gate=gate,
+            recorder=gate.recorder,
+            turns=turns,
+            start=lambda question, context, number: self._run(ledger, depth + 1),
+            next_run=lambda: next(self._names),
+            model="tree:root",
+            depth=depth + 1,
         )
-        children = chance.choice((0, 1, 2, 3)) if depth < MAX_DEPTH else 0
-        work = [self._sub_call(gate) for _ in range(chance.choice((0, 1, 4, 30)))]
-        work += [self._root_call(gate) for _ in range(chance.randrange(3))]
-        work += [self._node(ledger, depth + 1) for _ in range(children)]
+        for _ in range(chance.choice((1, 1, 1, 2))):
+            async with turns.cell():
+                work = [self._sub_call(gate) for _ in range(chance.choice((0, 1, 4, 30)))]
+                work += [self._root_call(gate) for _ in range(chance.randrange(3))]
+                work += [self._child(children) for _ in range(chance.choice((0, 1, 2, 3)))]
+                await self._all_at_once(work)
+
+    async def _all_at_once(self, work: list[Coroutine[Any, Any, None]]) -> None:
+        chance = self._chance
         chance.shuffle(work)
         tasks = [asyncio.create_task(coroutine) for coroutine in work]
         try:
@@ -227,19 +209,25 @@ class Tree:
                 if chance.random() < 0.1:
                     await self._pause()
                     task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
         finally:  # a run that is cancelled waits for the end of all below it
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception) and not isinstance(end, RLMError):
+                raise end
 
     async def _pause(self) -> None:
         for _ in range(self._chance.randrange(6)):
             await asyncio.sleep(0)
 
     async def _sub_call(self, gate: Gate) -> None:
-        await gate.handle(f"{next(self._names)}" + "x" * self._chance.randrange(300), None)
+        await gate.handle(Asked(f"{next(self._names)}" + "x" * self._chance.randrange(300)))
 
     async def _root_call(self, gate: Gate) -> None:
         text = f"{next(self._names)}" + "\u20ac" * self._chance.randrange(300)
         await gate.ask_root([Message(role="user", content=text)])
+
+    async def _child(self, children: ChildRuns) -> None:
+        await children.handle(f"{next(self._names)}", None)

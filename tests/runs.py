@@ -9,6 +9,7 @@ from orchestrator import RLM, RunResult, ScriptedProvider
 from orchestrator.providers.base import LLMInterface, Provider
 from sandbox.engine import LABEL, connect
 from sandbox.owner import owner_label
+from tests.events import Checked
 
 CONTEXT = "alpha\nbravo\ncharlie\n" * 50
 
@@ -31,8 +32,12 @@ async def run(
     sub: LLMInterface | Provider | None = None,
     **settings: Any,
 ) -> RunResult:
-    """One run in a box of its own."""
-    return await RLM(root, sub, **settings).arun(question, context)
+    """One run in a box of its own, all of whose events are as the schema says."""
+    checked = Checked()
+    try:
+        return await RLM(root, sub, **settings).arun(question, context, listeners=[checked])
+    finally:
+        assert checked.faults == []
 
 
 def shown(root: ScriptedProvider, request: int = -1) -> str:

@@ -18,12 +18,14 @@ from tests.conftest import REPOSITORY
 
 ZONES = ("orchestrator", "sandbox", "images")
 MAX_LINES = 350
-TOP_LEVEL = {*ZONES, "tests", "pyproject.toml", "Makefile", "README.md", "LICENSE", "CHANGELOG.md"}
+TOP_LEVEL = {*ZONES, "tests", "docs", "pyproject.toml", "Makefile", "README.md", "LICENSE", "CHANGELOG.md"}
 TOP_LEVEL |= {".ci", ".github", ".gitignore"}
 
 OURS = {"orchestrator", "sandbox", "images"}
 SDKS = {"openai", "anthropic"}
-BOX_PROGRAMS = {"answers", "hangup", "relay", "kernel", "repl", "shell"}
+BOX_PROGRAMS = {"answers", "hangup", "relay", "kernel", "repl", "shell", "tools"} | {
+    f"lazy_{name}" for name in ("file", "lines", "search", "text")
+}
 FORBIDDEN = {
     "orchestrator": {"docker", "jupyter_client", "images"} | BOX_PROGRAMS,
     "sandbox": {"orchestrator", "images"} | SDKS | BOX_PROGRAMS,
@@ -36,6 +38,7 @@ DECODING_MODULES = {"msgspec", "struct", "pickle", "marshal", "shelve"}
 FRAMES = "sandbox/frames.py"
 """Cuts the stream by lengths, and reads nothing else."""
 ENCODES = {"sandbox/encoding.py": {"msgspec", "struct"}}  # what goes to a box; calls no decoder
+SHAPES = {"sandbox/shapes.py": {"msgspec"}}  # what the decoder reads; calls none itself
 DECODING_CALLS = {"loads", "load", "raw_decode", "unpack", "unpack_from", "deserialize", "literal_eval", "eval", "exec"}
 READS_OUR_OWN_FILES = {"sandbox/engine.py": {"loads"}}  # the seccomp profile, which comes with the package
 EXEC_CALLS = {"exec_create", "exec_start", "exec_run"}  # `docker exec` is an escape route and never used
@@ -94,7 +97,7 @@ def sandbox_problems(name: str, tree: ast.AST, packages: set[str]) -> Iterator[s
     if name == DECODER:
         return
     cuts = {"struct", "unpack_from"} if name == FRAMES else set()
-    for package in sorted(packages & DECODING_MODULES - ENCODES.get(name, set()) - cuts):
+    for package in sorted(packages & DECODING_MODULES - (ENCODES | SHAPES).get(name, set()) - cuts):
         yield f"imports {package}, but {DECODER} alone decodes"
     for call in sorted(calls & DECODING_CALLS - READS_OUR_OWN_FILES.get(name, set()) - cuts):
         yield f"calls {call}(), but {DECODER} alone decodes"

@@ -17,6 +17,8 @@ from tests.conftest import REPOSITORY
 
 IN_THE_WHEEL = {
     "orchestrator/py.typed",
+    "orchestrator/run_schema.json",
+    "orchestrator/trace_schema.json",
     "orchestrator/cli/demo-requirements.lock",
     "sandbox/py.typed",
     "sandbox/_images/base/make-base.sh",

@@ -1,7 +1,9 @@
 """What a cell gets of sub-calls and child runs, their answers and errors, and how their arguments are checked."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
+
+MODEL_NAME_CHARS = 64
 
 
 class SubCallError(Exception):
@@ -10,6 +12,10 @@ class SubCallError(Exception):
 
 class LimitExceeded(SubCallError):
     """A limit of this run refuses the sub-call. Go on with what you have."""
+
+
+class UnknownModel(SubCallError):
+    """This run has no model of that name. The text says which there are."""
 
 
 class PromptTooLarge(SubCallError):
@@ -26,6 +32,14 @@ class PolicyRefused(SubCallError):
 
 class ChildRunFailed(SubCallError):
     """A child run ended without an answer. The text says why."""
+
+
+class ToolError(SubCallError):
+    """A tool failed, took too long, or returned what can't be sent here. The text says which."""
+
+
+class ToolArgumentError(ToolError, TypeError):
+    """A tool does not take these arguments, and was not called. The text says why."""
 
 
 class NoCellRunning(SubCallError):
@@ -45,10 +59,13 @@ ERRORS = {
     for kind in (
         SubCallError,
         LimitExceeded,
+        UnknownModel,
         PromptTooLarge,
         ProviderError,
         PolicyRefused,
         ChildRunFailed,
+        ToolError,
+        ToolArgumentError,
         NoCellRunning,
     )
 }
@@ -87,11 +104,32 @@ def pick(function: str, name: str, value: Any, aliases: dict[str, Any], known: t
     """Models write `queries=` where we say `prompts=`."""
     for alias, other in aliases.items():
         if alias not in known:
-            raise TypeError(f"{function}() got an unexpected argument {alias!r}; it takes {name} and data")
+            raise TypeError(f"{function}() got an unexpected argument {alias!r}; it takes {name}, data and model")
         value = other if value is None else value
     if value is None:
         raise TypeError(f"{function}() needs {name}")
     return value
+
+
+def one_each(name: str, values: Any, count: int) -> list[Any]:
+    """What a batch has beside its prompts: a value or None for each."""
+    if values is None:
+        return [None] * count
+    if isinstance(values, Mapping) or not isinstance(values, Iterable):
+        raise TypeError(f"llm_query_batched: {name} must be a list of str, not {type(values).__name__}")
+    listed = list(values)
+    if len(listed) != count:
+        raise ValueError(f"llm_query_batched: {name} must be a list as long as prompts ({count})")
+    return listed
+
+
+def check_model(what: str, name: Any) -> None:
+    """Whether there is a model of that name is the host's to say; it takes no name that is longer."""
+    if name is None:
+        return
+    check_text(what, name)
+    if not 0 < len(name) <= MODEL_NAME_CHARS:
+        raise UnknownModel(f"{what}: a name of {len(name):,} characters; it has 1 to {MODEL_NAME_CHARS}")
 
 
 def check_text(what: str, value: Any) -> None:

@@ -22,12 +22,15 @@ from typing import Any
 
 import answers
 import repl
+import tools
+import variables
 import zmq
 from ipykernel.comm import Comm
 from ipykernel.control import ControlThread
 from ipykernel.iostream import IOPubThread
 from ipykernel.ipkernel import IPythonKernel
 from jupyter_client.session import Session
+from modules import open_modules
 from shell import BoxShell, BoxStream, clip
 from tornado.ioloop import IOLoop
 from traitlets import Type
@@ -97,6 +100,7 @@ class BoxKernel(IPythonKernel):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.ours: dict[str, Any] = {}
         self.control_handlers["comm_msg"] = self.comm_manager.comm_msg
         for name in ("setup", "load", "value"):
             self.shell_handlers[f"airlock_{name}_request"] = getattr(self, f"{name}_request")
@@ -155,31 +159,48 @@ class BoxKernel(IPythonKernel):
         self.host = host = repl.Host(self.send_comm, content["prompt_bytes"])
         comm.on_msg(host.on_message)
         self.scaffold = repl.Scaffold(host, content["functions"], content["answer_bytes"], content["rlm_query"])
+        self.scaffold.values |= tools.functions(host, content["tools"])
         self.scaffold.namespace = self.shell.user_ns
+        self.scaffold.values["SHOW_VARS"] = self.show_vars
         self.scaffold.restore()
+        self.ours = dict(self.shell.user_ns)
         self.shell.output_chars = content["output_chars"]
-        self.send_response(stream, "airlock_setup_reply", {"status": "ok"}, ident=ident)
+        reply = {"status": "ok"}
+        try:
+            open_modules(content["module_dir"], content["modules"])
+        except ValueError as error:
+            reply = failure(error)
+        self.send_response(stream, "airlock_setup_reply", reply, ident=ident)
+
+    def show_vars(self) -> str:
+        """The variables that the cells have made, by name, with their types and sizes."""
+        return variables.told(self.shell.user_ns, self.ours)
 
     async def load_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
-        """Read a context file into a variable."""
+        """Read a context file into a variable, or into several names for one."""
         content = parent["content"]
+        names = [content["name"], *content.get("also", ())]
+        for name in names:
+            self.shell.user_ns.pop(name, None)  # before a second value takes as much memory
         try:
-            value = repl.read_context(content["path"], content["form"])
+            value = repl.read_context(content["path"], content["form"], content.get("memory_bytes", 0))
         except Exception as error:
             reply = failure(error)
         else:
-            self.shell.user_ns[content["name"]] = value
+            self.shell.user_ns.update(dict.fromkeys(names, value))
             reply = {"status": "ok"}
         self.send_response(stream, "airlock_load_reply", reply, ident=ident)
 
     async def value_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
-        """Hand out a variable: as JSON, as answer text, or only whether it exists."""
+        """Hand out a variable: as JSON, as answer text, or only whether it exists; or a list of all there are."""
         content = parent["content"]
         reply, buffers = self.export(content["name"], content["form"], content["max_bytes"])
         self.send_response(stream, "airlock_value_reply", reply, ident=ident, buffers=buffers)
 
     def export(self, name: str, form: str, max_bytes: int) -> tuple[dict[str, Any], list[bytes]]:
         try:
+            if form == "variables":
+                return {"status": "ok"}, [variables.listing(self.shell.user_ns, self.ours)]
             value = answers.lookup(self.shell.user_ns, name)
             if form == "exists":
                 return {"status": "ok"}, []

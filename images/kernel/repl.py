@@ -19,10 +19,13 @@ from asking import (
     PromptTooLarge,
     SubCallError,
     all_or_raise,
+    check_model,
     check_text,
+    one_each,
     pick,
 )
 from children import ChildRuns
+from lazy_file import mapped
 
 MESSAGE_BYTES = 1 << 20  # a batch is packed into messages of at most this size, where no single prompt is larger
 MESSAGE_PROMPTS = 500  # and of at most so many prompts; the host refuses larger ones
@@ -51,7 +54,13 @@ class Host:
             raise SubCallError("this works from threads, not from child processes")
         self._publish(message, [])
 
-    def query(self, kind: str, prompts: list[str], datas: list[str | None]) -> list[Any]:
+    def query(
+        self,
+        kind: str,
+        prompts: list[str],
+        datas: list[str | None],
+        models: list[str | None] | None = None,
+    ) -> list[Any]:
         """Ask, wait, and return an answer or an exception for each prompt, in order."""
         if os.getpid() != self._pid:
             raise SubCallError("sub-calls work from threads, not from child processes")
@@ -65,7 +74,7 @@ class Host:
                 results[index] = PromptTooLarge(f"a prompt of {size:,} bytes; at most {most:,} are allowed")
             else:
                 asked.append((index, texts))
-        for index, result in self._ask(kind, asked):
+        for index, result in self._ask(kind, asked, models=models if models and any(models) else None):
             results[index] = result
         return results
 
@@ -75,15 +84,16 @@ class Host:
             raise SubCallError("child runs work from threads, not from child processes")
         results: list[Any] = [None] * len(questions)
         asked: list[tuple[int, list[bytes]]] = []
-        uploads: dict[int, str | None] = {}
+        uploads: list[str | None] = [None] * len(questions)
         for index, (question, context) in enumerate(zip(questions, contexts, strict=True)):
             raw = encode(question)
             if len(raw) > self._prompt_bytes:
                 results[index] = PromptTooLarge(f"a question of {len(raw):,} bytes; at most {self._prompt_bytes:,}")
             else:
-                uploads[index] = None if context is None else self._upload(*context)
+                if context is not None:
+                    uploads[index] = self._upload(*context)
                 asked.append((index, [raw]))
-        for index, result in self._ask("child", asked, uploads):
+        for index, result in self._ask("child", asked, uploads=uploads):
             results[index] = result
         return results
 
@@ -95,9 +105,11 @@ class Host:
         return upload_id
 
     def _ask(
-        self, kind: str, asked: list[tuple[int, list[bytes]]], uploads: Mapping[int, str | None] | None = None
+        self, kind: str, asked: list[tuple[int, list[bytes]]], **more: list[str | None] | None
     ) -> Iterable[tuple[int, Any]]:
-        """Send the prompts, in as few messages as fit; yield (index, result) as they arrive."""
+        """Send the prompts, in as few messages as fit, with what each has besides; yield (index, result) as they
+        arrive.
+        """
         arrived: Arrivals = queue.SimpleQueue()
         sent: list[str] = []
         try:
@@ -107,16 +119,30 @@ class Host:
                 sent.append(call_id)
                 indexes = [index for index, _ in batch]
                 message: dict[str, Any] = {"kind": kind, "id": call_id, "indexes": indexes}
-                if uploads is None:
+                if kind != "child":
                     message["has_data"] = [len(texts) == 2 for _, texts in batch]
-                else:
-                    message["uploads"] = [uploads[index] for index in indexes]
+                for name, values in more.items():
+                    if values is not None:
+                        message[name] = [values[index] for index in indexes]
                 self._publish(message, [text for _, texts in batch for text in texts])
             for _ in asked:
                 yield arrived.get()
         finally:
             for call_id in sent:
                 self._waiting.pop(call_id, None)
+
+    def ask_one(self, message: dict[str, Any], buffers: list[bytes]) -> Any:
+        """Send a message that has one answer, and wait for it: a text or an exception."""
+        if os.getpid() != self._pid:
+            raise SubCallError("this works from threads, not from child processes")
+        arrived: Arrivals = queue.SimpleQueue()
+        call_id = uuid.uuid4().hex
+        self._waiting[call_id] = arrived
+        try:
+            self._publish(message | {"id": call_id}, buffers)
+            return arrived.get()[1]
+        finally:
+            self._waiting.pop(call_id, None)
 
     def take_budget(self, message: dict[str, Any]) -> None:
         """What is left comes with each cell and each answer."""
@@ -172,33 +198,42 @@ class Scaffold(CellAnswer, ChildRuns):
         self.namespace.setdefault("budget", self.budget)  # a word that documents and variables have too
         self.clear()
 
-    def llm_query(self, prompt: Any = None, data: Any = None, **aliases: Any) -> str:
+    def llm_query(self, prompt: Any = None, data: Any = None, model: Any = None, **aliases: Any) -> str:
         """Ask the sub-model one question; returns its answer.
 
         Args:
             prompt: The question.
             data: Text from the document the question is about. Keep it out of `prompt`: the host marks it as data.
+            model: Name of one of the run's further sub-models, or None.
 
         Raises:
-            LimitExceeded, PromptTooLarge, ProviderError: see their docstrings.
+            LimitExceeded, PromptTooLarge, ProviderError, UnknownModel: see their docstrings.
         """
         prompt = pick("llm_query", "prompt", prompt, aliases, ("query", "question", "text"))
         check_text("llm_query: prompt", prompt)
         if data is not None:
             check_text("llm_query: data", data)
-        (result,) = self._host.query("query", [prompt], [data])
+        check_model("llm_query: model", model)
+        (result,) = self._host.query("query", [prompt], [data], [model])
         if isinstance(result, Exception):
             raise result
         return Answer(result)
 
     def llm_query_batched(
-        self, prompts: Any = None, data: Any = None, *, return_exceptions: bool = False, **aliases: Any
+        self,
+        prompts: Any = None,
+        data: Any = None,
+        model: Any = None,
+        *,
+        return_exceptions: bool = False,
+        **aliases: Any,
     ) -> list[Any]:
         """Ask many questions at once; returns the answers in the order of the prompts.
 
         Args:
             prompts: A list of questions.
             data: None, or a list with a text (or None) for each prompt.
+            model: None, a name for all of them, or a list with a name (or None) for each prompt.
             return_exceptions: Put an exception in the place of a failed answer instead of raising.
 
         Raises:
@@ -208,16 +243,16 @@ class Scaffold(CellAnswer, ChildRuns):
         if isinstance(prompts, str | Mapping) or not isinstance(prompts, Iterable):
             raise TypeError(f"llm_query_batched: prompts must be a list of str, not {type(prompts).__name__}")
         prompts = list(prompts)
-        if isinstance(data, str | Mapping) or not isinstance(data, Iterable | None):
-            raise TypeError(f"llm_query_batched: data must be a list of str, not {type(data).__name__}")
-        datas = [None] * len(prompts) if data is None else list(data)
-        if len(datas) != len(prompts):
-            raise ValueError(f"llm_query_batched: data must be a list as long as prompts ({len(prompts)})")
+        if isinstance(data, str):
+            raise TypeError("llm_query_batched: data must be a list of str, not str")
+        datas = one_each("data", data, len(prompts))
+        models = [model] * len(prompts) if isinstance(model, str) else one_each("model", model, len(prompts))
         for index, (prompt, item) in enumerate(zip(prompts, datas, strict=True)):
             check_text(f"llm_query_batched: prompts[{index}]", prompt)
             if item is not None:
                 check_text(f"llm_query_batched: data[{index}]", item)
-        return all_or_raise(self._host.query("batch", prompts, datas), return_exceptions)
+            check_model(f"llm_query_batched: model[{index}]", models[index])
+        return all_or_raise(self._host.query("batch", prompts, datas, models), return_exceptions)
 
     def budget(self) -> dict[str, Any]:
         """What the run may still spend, as the host said it last. None is unlimited."""
@@ -260,9 +295,17 @@ def plain(name: str, value: Any, *, inside: bool = False) -> Any:
     return [plain(name, item, inside=True) for item in value]
 
 
-def read_context(path: str, form: str) -> Any:
-    """Read a context file: UTF-8 text (lone surrogates kept), or JSON in which lists and dicts were stored."""
-    with open(path, "rb") as file:
-        raw = file.read()
-    text = raw.decode("utf-8", "surrogatepass")
+def read_context(path: str, form: str, memory_bytes: int = 0) -> Any:
+    """Read a context file: UTF-8 text (lone surrogates kept), or JSON in which lists and dicts were stored.
+
+    Args:
+        path: The file. A lazy text has its index beside it.
+        form: ``text``, ``json``, or ``lazy``: a text that is read where it is looked at.
+        memory_bytes: Of the box, where that is known.
+    """
+    if form == "lazy":
+        from lazy_text import LazyText
+
+        return LazyText(path, path + ".index", memory_bytes)
+    text = str(mapped(path), "utf-8", "surrogatepass")  # not read first: that would be one more copy
     return text if form == "text" else json.loads(text)

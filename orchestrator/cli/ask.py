@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.cli.anchor import AnchorFile
-from orchestrator.cli.dry_run import dry_run, model_for_dry_run
+from orchestrator.cli.dry_run import dry_run
 from orchestrator.cli.exits import ExitCode, exit_code_of_error, exit_code_of_stop
+from orchestrator.cli.journaled import begin_journal, divergence_lines, report_divergences
 from orchestrator.cli.log_lines import warnings_shown_by
-from orchestrator.cli.messages import UsageError, by_options, say
-from orchestrator.cli.options import keep_days_from, limits_from, policies_from, prices_from
+from orchestrator.cli.messages import UsageError, say
+from orchestrator.cli.models import check_allowed, models_from, prices_from
+from orchestrator.cli.options import keep_days_from, limits_from, policies_from
 from orchestrator.cli.schema_file import schema_from
+from orchestrator.cli.setup_file import setup_from
 from orchestrator.context import MAX_DOCUMENT_BYTES, load_documents
 from orchestrator.errors import ConfigError, ContextError, RLMError
+from orchestrator.intake import is_large_file
 from orchestrator.kept import remove_old_traces, traces_dir
 from orchestrator.progress import ProgressPrinter
-from orchestrator.providers.spec import provider_from_spec
 from orchestrator.rendering import escape_terminal
 from orchestrator.result import json_values
 from orchestrator.rlm import RLM
@@ -31,9 +34,8 @@ from orchestrator.trace import NO_LINE, TraceFile
 from sandbox.spec import SandboxSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Sequence
 
-    from orchestrator.providers.base import Provider
     from orchestrator.recorder import Listener
     from orchestrator.result import RunResult
 
@@ -52,6 +54,7 @@ _JSON_FIELDS: Final = (
     "decision_count",
     "redactions",
     "violations",
+    "divergences",
 )
 
 _STOP_WORDS: Final = {
@@ -61,7 +64,7 @@ _STOP_WORDS: Final = {
     "cost_limit": "the limit in money does not allow the next call (--max-cost)",
     "time_limit": "the time is over (--max-seconds)",
     "overbilled": "a provider billed more than was reserved for a call, so that no limit can be kept (see the trace)",
-    "no_progress": "the root sent neither code nor an answer, three times in a row",
+    "no_progress": "the root did not get on",
     "policy_refused": "a policy refused",
 }
 
@@ -82,34 +85,79 @@ def ask(options: argparse.Namespace) -> ExitCode:
         RLMError: As `RLM.arun`, where there is nothing to print.
     """
     question, files = question_and_files(options.words, options.question)
-    limits = limits_from(options)
     keep_days = keep_days_from(options)
-    root, sub = _models(options)
+    rlm = rlm_from(options)
+    if options.dry_run:
+        return dry_run(rlm, question, _documents_or_file(files, rlm), as_json=options.json)
+    anchor = AnchorFile(options.audit_anchor, files) if options.audit_anchor is not None else None
+    if options.journal is not None:
+        context = _documents(files)
+        kept = [] if STDIN in files else files
+        journal = begin_journal(options, question, context, rlm.settings, kept)
+        return run_and_tell(options, partial(rlm.alive, journal, context), journal.trace, anchor)
+    documents = _documents_or_file(files, rlm)
+    remove_old_traces(traces_dir(), keep_days)
+    trace = _new_trace(keep_text=options.keep)
+    return run_and_tell(options, partial(rlm.arun, question, documents), trace, anchor, records=[trace])
+
+
+def rlm_from(options: argparse.Namespace) -> RLM:
+    """What the options say of the run.
+
+    Raises:
+        UsageError: No model is named, or one that is not allowed.
+        ConfigError: A value is wrong; names the option.
+    """
+    limits = limits_from(options)
+    models = models_from(options)
     rlm = _rlm(
         options.schema,
-        root,
-        sub,
+        models.root,
+        models.sub,
+        sub_llms=models.sub_llms,
+        fallback=models.fallback,
+        cache=None if options.dry_run or options.cache is None else Path(options.cache),
         prompt_mode=options.prompt_mode,
         observe=options.observe,
         limits=limits,
         sandbox=SandboxSpec(isolation=options.isolation, image=options.image),
         policies=policies_from(options),
-        prices=prices_from(options, root.name, sub.name if sub else None),
+        setup_code=setup_from(options.setup),
+        modules=options.module or (),
+        prices=prices_from(options, models),
+        on_kill=options.on_kill,
+        context_mode=options.context_mode,
     )
-    _check_allowed(options, root, sub)
-    if options.dry_run:
-        return dry_run(rlm, question, _documents(files), as_json=options.json)
-    anchor = AnchorFile(options.audit_anchor, files) if options.audit_anchor is not None else None
-    context = _documents(files)
-    remove_old_traces(traces_dir(), keep_days)
-    trace = _new_trace(keep_text=options.keep)
-    progress = None if options.quiet or sys.stderr is None else ProgressPrinter(sys.stderr, trace=trace.path)
-    listeners: list[Listener] = [trace, progress] if progress else [trace]
+    check_allowed(options, models)
+    return rlm
+
+
+def run_and_tell(
+    options: argparse.Namespace,
+    run: Callable[..., Coroutine[Any, Any, RunResult]],
+    trace: TraceFile,
+    anchor: AnchorFile | None,
+    records: Sequence[Listener] = (),
+) -> ExitCode:
+    """Run to the end, show what happens, and print what came of it.
+
+    Args:
+        options: How to show and print it.
+        run: Takes ``listeners=``.
+        trace: Where the run is recorded.
+        anchor: Where its head goes.
+        records: Listeners beside what shows it.
+
+    Raises:
+        RLMError: There is nothing to print.
+    """
+    progress = _progress(options, trace)
+    listeners: list[Listener] = [*records, progress] if progress else [*records]
     failure: RLMError | None = None
     try:
         with warnings_shown_by(progress.note if progress else lambda _: None):
             stopping = partial(progress.note if progress else say, "stopping; press Ctrl-C again to stop at once")
-            result = run_sync(rlm.arun(question, context, listeners=listeners), on_slow_stop=stopping)
+            result = run_sync(run(listeners=listeners), on_slow_stop=stopping)
     except RLMError as error:
         if error.result is None:
             raise
@@ -122,7 +170,14 @@ def ask(options: argparse.Namespace) -> ExitCode:
         _report_head(trace, anchor, quiet=options.quiet)
     if not options.quiet:
         _report_policies(result)
-    return _deliver(result, failure, as_json=options.json)
+        report_divergences(result)
+    return deliver(result, failure, as_json=options.json)
+
+
+def _progress(options: argparse.Namespace, trace: TraceFile) -> ProgressPrinter | None:
+    if options.quiet or sys.stderr is None:
+        return None
+    return ProgressPrinter(sys.stderr, trace=trace.path, whole_output=options.verbose)
 
 
 def _new_trace(*, keep_text: bool) -> TraceFile:
@@ -163,6 +218,7 @@ def _rlm(schema_file: str | None, *models: Any, **settings: Any) -> RLM:
         return RLM(*models, output_schema=schema, **settings)
     except ConfigError as error:
         said = str(error).replace("output_schema", f"--schema {schema_file}", 1)
+        said = said.replace("modules", "--module", 1) if said.startswith("modules") else said
         raise ConfigError(said.replace("Limits.max_cost_usd:", "--max-cost:", 1)) from error
 
 
@@ -194,44 +250,10 @@ def question_and_files(words: list[str], question: str | None) -> tuple[str, lis
     return question, files
 
 
-def _models(options: argparse.Namespace) -> tuple[Provider, Provider | None]:
-    spec = options.model or os.environ.get("AIRLOCK_MODEL")
-    if not spec:
-        raise UsageError("no model is named. Give --model openai:NAME (or anthropic:NAME), or set AIRLOCK_MODEL")
-    named = "--model" if options.model else "AIRLOCK_MODEL"
-    make = model_for_dry_run if options.dry_run else provider_from_spec
-    root = _model(make, spec, options.base_url, named, "--base-url")
-    if options.sub_model is None and options.sub_base_url is None:
-        return root, None
-    sub_spec = options.sub_model or spec
-    named = "--sub-model" if options.sub_model else named
-    return root, _model(make, sub_spec, _sub_base_url(options, spec, sub_spec), named, "--sub-base-url")
-
-
-def _check_allowed(options: argparse.Namespace, root: Provider, sub: Provider | None) -> None:
-    """A model that is not allowed would be refused at its first call, when the box is up already."""
-    for model in (root, None if options.prompt_mode == "no_subcalls" else sub):
-        if model is not None and options.allow_model and model.name not in options.allow_model:
-            raise UsageError(f"--allow-model: the model {model.name} is not among them, so nothing could be asked")
-
-
-def _model(make: Callable[..., Provider], spec: str, base_url: str | None, option: str, url_option: str) -> Provider:
-    try:
-        return make(spec, base_url=base_url)
-    except ConfigError as error:
-        raise ConfigError(by_options(str(error), model=f"{option} {spec}", url=url_option)) from error
-
-
-def _sub_base_url(options: argparse.Namespace, spec: str, sub_spec: str) -> str | None:
-    """Whoever names a server of their own means that no text goes to a vendor: no address is left to a default then."""
-    own: str | None = options.sub_base_url
-    given: str | None = options.base_url
-    root_vendor, sub_vendor = spec.partition(":")[0], sub_spec.partition(":")[0]
-    if own or not given or sub_vendor == "scripted":
-        return own
-    if root_vendor not in (sub_vendor, "scripted"):
-        raise UsageError(f"--base-url is the {root_vendor} model's; name the {sub_vendor} model's: --sub-base-url")
-    return given
+def _documents_or_file(files: list[str], rlm: RLM) -> str | dict[str, str] | Path:
+    """What the files hold, or the path of one that is too large to be held here."""
+    large = len(files) == 1 and is_large_file(files[0], rlm.settings.context_mode, rlm.limits.memory_bytes)
+    return Path(files[0]) if large and files[0] != STDIN else _documents(files)
 
 
 def _documents(files: list[str]) -> str | dict[str, str]:
@@ -272,13 +294,14 @@ def _read_stdin() -> str:
 # ------------------------------------------------------------------------------------------------------ what comes out
 
 
-def _deliver(result: RunResult, failure: RLMError | None, *, as_json: bool) -> ExitCode:
+def deliver(result: RunResult, failure: RLMError | None, *, as_json: bool) -> ExitCode:
+    """Print what came of a run; returns the command's exit code."""
     if as_json:
         _print_json(result, failure)
     elif result.answer is not None and result.valid is not False:  # whoever gives a schema reads JSON that fits it
         print_answer(result.answer)
     if failure is not None:
-        say(str(failure))
+        say("\n".join([str(failure), *divergence_lines(failure)]))
         return exit_code_of_error(failure)
     if why := _why_it_stopped(result):
         say(f"{why}; {_WORTH[result.answer_kind]}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.providers.base import Message, Provider
     from orchestrator.rlm import RLM
 
+_HOW_TO_PRICE: Final = " (--price IN/OUT, --sub-price IN/OUT and --price-of SPEC=IN/OUT give one)"
 _NO_KEY: Final = "no key: nothing is sent"
 _OPTIONS: Final = {field: option for option, field in LIMIT_OPTIONS.items()}
 
@@ -70,7 +71,8 @@ def _lines(seen: Preview) -> list[str]:
     lines = []
     for message in seen.messages:
         lines += [f"--- {message.role}: {_size(message)}", message.content]
-    sub = f"sub-questions to {seen.sub}" if seen.sub else "no sub-questions"
+    sub = f"sub-questions to {', '.join([seen.sub, *_named(seen)])}" if seen.sub else "no sub-questions"
+    sub += f"; where one is out: {', '.join(seen.fallback)}" if seen.fallback else ""
     most = "" if seen.most_usd is None else f", {dollars(seen.most_usd)}"
     reserved = f"Reserved for it, with the longest reply: {seen.most_tokens:,} tokens{most}."
     return [
@@ -82,13 +84,16 @@ def _lines(seen: Preview) -> list[str]:
     ]
 
 
+def _named(seen: Preview) -> list[str]:
+    return [f"{model} as {name!r}" for name, model in seen.sub_llms.items()]
+
+
 def _size(message: Message) -> str:
     return f"{len(message.content):,} characters, {message.size_bytes:,} bytes"
 
 
 def _bound(run: MostCost) -> str:
     if run.usd is None:
-        advice = " (--price IN/OUT and --sub-price IN/OUT give one)" if run.why.startswith("not known") else ""
-        return run.why + advice
+        return run.why + (_HOW_TO_PRICE if run.why.startswith("not known") else "")
     by = f", by {_OPTIONS[run.limit]}" if run.limit else ""
     return f"{dollars(run.usd)}{by}: {run.why}"

@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     SANDBOX = 4
     PROVIDER = 5
     POLICY = 6
+    DIVERGED = 7
+    """A resumed run did something else than its journal says."""
     INTERRUPTED = 130
     """Ctrl-C."""
     READER_GONE = 141
@@ -39,6 +41,7 @@ OF_STOP_REASON: Final[dict[str, ExitCode]] = {
     "no_progress": ExitCode.LIMIT,
     "overbilled": ExitCode.LIMIT,
     "policy_refused": ExitCode.POLICY,
+    "diverged": ExitCode.DIVERGED,
     "provider_error": ExitCode.PROVIDER,
     "sandbox_error": ExitCode.SANDBOX,
     "protocol_violation": ExitCode.SANDBOX,
@@ -54,12 +57,13 @@ def exit_code_of_stop(reason: StopReason) -> ExitCode:
 
 def exit_code_of_error(error: Exception) -> ExitCode:
     """The exit code of a run that raised."""
-    from orchestrator.errors import BoxError, ConfigError, ContextError, LimitExceeded, ProviderError
+    from orchestrator.errors import BoxError, ConfigError, ContextError, Diverged, LimitExceeded, ProviderError
 
     codes: tuple[tuple[type[Exception], ExitCode], ...] = (
         (ConfigError, ExitCode.USAGE),
         (ContextError, ExitCode.USAGE),
         (LimitExceeded, ExitCode.LIMIT),
+        (Diverged, ExitCode.DIVERGED),
         (BoxError, ExitCode.SANDBOX),
         (ProviderError, ExitCode.PROVIDER),
     )

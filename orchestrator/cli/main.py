@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Final, NoReturn
 
+from orchestrator.cli import commands
 from orchestrator.cli.exits import ExitCode, exit_code_of_error
 from orchestrator.cli.messages import UsageError, say
 from orchestrator.cli.options import ask_parser
@@ -25,7 +26,9 @@ _DISTRIBUTION: Final = "rlm-airlock"
 USAGE: Final = """\
 usage: airlock ask FILE... "question" --model openai:NAME
        airlock demo
-       airlock doctor | verify TRACE | reap | clean
+       airlock resume DIR | replay DIR
+       airlock verify TRACE | export TRACE | schema NAME
+       airlock doctor | reap | clean
        airlock --version | --help
 
 Answers questions about long documents from strangers. A language model writes code that
@@ -35,7 +38,11 @@ commands:
   ask     ask one question about one or more text files (airlock ask --help)
   demo    the same on a made-up document of 8 MB, with a scripted model; needs no key
   doctor  start a box and show which of its locks hold on this machine
+  resume  go on with a killed run that kept a journal (airlock ask --journal DIR)
+  replay  run a journal again with no model, and show where its cells' output differs
   verify  check that a run's trace was not changed
+  export  write a trace in the format of another program
+  schema  print the JSON schema of our own files
   reap    remove what killed runs have left
   clean   the same and old images; with --all everything of Airlock
 """
@@ -87,23 +94,11 @@ def _dispatch(given: list[str]) -> int:
         from orchestrator.cli.demo import demo
 
         return demo()
-    if command == "doctor":
-        from orchestrator.cli.doctor import doctor, doctor_parser
-
-        return doctor(_parsed(doctor_parser(_Parser), given[1:]))
-    if command == "verify":
-        from orchestrator.cli.verify import verify, verify_parser
-
-        return verify(_parsed(verify_parser(_Parser), given[1:]))
-    if command == "reap":
-        from orchestrator.cli.reap import reap, reap_parser
-
-        return reap(_parsed(reap_parser(_Parser), given[1:]))
-    if command == "clean":
-        from orchestrator.cli.clean import clean, clean_parser
-
-        return clean(_parsed(clean_parser(_Parser), given[1:]))
-    raise UsageError(f"{command!r} is no command; there are: ask, demo, doctor, verify, reap, clean, --version, --help")
+    if command not in commands.NAMES:
+        known = ", ".join(["ask", "demo", *commands.NAMES, "--version", "--help"])
+        raise UsageError(f"{command!r} is no command; there are: {known}")
+    make_parser, run = commands.command(command)
+    return run(_parsed(make_parser(_Parser), given[1:]))
 
 
 DEMO: Final = (

@@ -13,7 +13,6 @@ from orchestrator.policies.limits import DEFAULT_FLOOR_BYTES
 
 if TYPE_CHECKING:
     from orchestrator.policies.base import Policy
-    from orchestrator.providers.prices import Price
 
 LIMIT_OPTIONS: Final = {
     "--max-calls": "max_sub_calls",
@@ -41,11 +40,17 @@ _PRICE_HELP: Final = (
     "the model's price in US dollars for a million tokens, or IN/CACHED/OUT; 0/0: a local model (default: a table of "
     "the vendors' prices)"
 )
+_SUB_MODELS_HELP: Final = (
+    "another sub-model, which the code asks by this name: fast=openai:NAME, or fast=openai:NAME@URL at an address of "
+    "its own; repeatable"
+)
+_FALLBACK_HELP: Final = "asked where a model's server is out, SPEC or SPEC@URL; repeatable, in this order"
 _NUMBER: Final = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)(\.\d+)?", re.ASCII)
 _EPILOG: Final = """\
 Keys are read from OPENAI_API_KEY and ANTHROPIC_API_KEY; they never reach the container.
 exit codes: 0 answered, 2 bad usage, 3 a limit (what there is of an answer is printed),
-4 sandbox, 5 model provider, 6 refused by a policy, 130 Ctrl-C, 143 SIGTERM
+4 sandbox, 5 model provider, 6 refused by a policy, 7 airlock resume differs from the journal,
+130 Ctrl-C, 143 SIGTERM
 """
 
 
@@ -70,6 +75,10 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
     add("--sub-base-url", metavar="URL", help="the sub-model's (default: --base-url, which then serves both)")
     add("--price", metavar="IN/OUT", help=_PRICE_HELP)
     add("--sub-price", metavar="IN/OUT", help="the sub-model's, likewise")
+    add("--sub-models", metavar="NAME=SPEC", action="append", help=_SUB_MODELS_HELP)
+    add("--fallback", metavar="SPEC", action="append", help=_FALLBACK_HELP)
+    add("--price-of", metavar="SPEC=IN/OUT", action="append", help="the price of any other of them; repeatable")
+    add("--cache", metavar="DIR", help="keep the sub-models' replies there, and pay for none of them twice")
     add("--prompt-mode", choices=("standard", "conservative", "no_subcalls"), default="standard")
     add(
         "--observe",
@@ -95,6 +104,13 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
     add("--canary", action="store_true", help="put a random mark into system prompts; end the run where it comes out")
     box = parser.add_argument_group("box and output")
     add = box.add_argument
+    add(
+        "--context-mode",
+        choices=("auto", "str", "lazy"),
+        default="auto",
+        help="what one large document is in the box: a str, or a text read from the disk where code looks at it; "
+        "auto: what fits the memory",
+    )
     add("--isolation", choices=("container", "gvisor"), default="container", help="the least isolation to accept")
     add(
         "--image",
@@ -103,13 +119,25 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
         help="data: with numpy and pandas; 28 MB to download at its first use",
     )
     add("--schema", metavar="FILE", help="JSON schema of the answer; what is printed is JSON that fits it")
+    add("--setup", metavar="FILE", help="Python code that the box runs before the first cell")
+    add("--module", metavar="PATH", action="append", help="a .py file or package that cells can import; repeatable")
     add("--dry-run", action="store_true", help="print what would be sent first and the most it can cost; start nothing")
     add("--json", action="store_true", help="print answer, stop reason, usage, documents, decisions and trace as JSON")
     add("--keep", action="store_true", help="keep all text in the trace, the document's too")
+    add("--journal", metavar="DIR", help="keep there what airlock resume needs after a kill, the document's text too")
+    add(
+        "--on-kill",
+        choices=("tell", "replay"),
+        default="tell",
+        help="replay: run the earlier cells again in the fresh box where one cost its box",
+    )
     add(
         "--keep-days", metavar="N", help="age at which traces are removed; 0: never (default: $AIRLOCK_KEEP_DAYS or 30)"
     )
     add("--audit-anchor", metavar="FILE", help="write the trace's head there, for airlock verify --anchor")
+    add(
+        "-v", "--verbose", action="store_true", help="show code, questions and replies, and all output as it is printed"
+    )
     add("--quiet", action="store_true", help="errors only on stderr")
     return parser
 
@@ -184,31 +212,6 @@ def keep_days_from(options: argparse.Namespace) -> int:
             f"{name}: {text!r:.40} is not a whole number from 0 (keep for ever) to {MAX_KEEP_DAYS:,} days"
         )
     return int(text)
-
-
-def prices_from(options: argparse.Namespace, root: str, sub: str | None) -> dict[str, Price]:
-    """The prices that the options name, by the models' names.
-
-    Raises:
-        ConfigError: One is no price, or there is no model of its own that it could be of; names the option.
-    """
-    from orchestrator.errors import ConfigError
-    from orchestrator.providers.prices import parse_price
-
-    found: dict[str, Price] = {}
-    for option, text, model in (("--price", options.price, root), ("--sub-price", options.sub_price, sub)):
-        if text is None:
-            continue
-        if model is None:
-            raise ConfigError(f"{option}: the sub-questions go to {root}, whose price is --price")
-        try:
-            price = parse_price(text)
-        except ConfigError as error:
-            raise ConfigError(f"{option}: {error}") from None
-        if found.get(model, price) != price:
-            raise ConfigError(f"{option}: both models are named {model}, so they have one price; give --price alone")
-        found[model] = price
-    return found
 
 
 def _money(option: str, text: str) -> Decimal | float:

@@ -50,11 +50,17 @@ class PolicyChain:
         self._policies = tuple(policy.for_run() for policy in policies)
         self._names = {id(policy): safe_text(policy.name) for policy in self._policies}
         self._record = record
-        self._document_bytes = document_bytes
+        self.document_bytes = document_bytes
         self.system_note = "".join(policy.system_note for policy in self._policies)
         """What stands behind every system prompt of the run."""
         self.summaries = [safe_text(policy.summary(document_bytes)) for policy in self._policies]
         """What the start of the run says of each."""
+
+    @property
+    def reads_replies(self) -> bool:
+        """Whether a policy may change or refuse a reply, so that nobody may see it before it is whole."""
+        hooks = (getattr(policy.on_reply, "__func__", None) for policy in self._policies)
+        return any(hook is not Policy.on_reply for hook in hooks)
 
     def request(
         self, messages: Sequence[Message], *, role: Role, depth: int, model: str, sent_bytes: int
@@ -71,7 +77,7 @@ class PolicyChain:
                 depth=depth,
                 model=model,
                 messages=left,
-                document_bytes=self._document_bytes,
+                document_bytes=self.document_bytes,
                 sent_bytes=sent_bytes,
             )
             new = self._ask(policy, "on_request", seen, texts=len(left), role=role, depth=depth, model=model)

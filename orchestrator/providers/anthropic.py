@@ -7,6 +7,7 @@ import logging
 from typing import Any, ClassVar, Final
 
 from orchestrator.providers.base import DEFAULT_MAX_OUTPUT_TOKENS, FinishReason, Message, ModelRequest
+from orchestrator.providers.sampling import checked_sampling
 from orchestrator.providers.sdk import SDKInterface
 from orchestrator.providers.streaming import ReplyBuilder, believed_usage, is_count
 
@@ -16,7 +17,7 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
-    "model_context_window_exceeded": "length",
+    "model_context_window_exceeded": "window",
     "refusal": "refusal",
 }
 _EMPTY: Final = "(empty)"  # the API refuses a message without text; an empty reply is part of a history all the same
@@ -26,7 +27,8 @@ class AnthropicInterface(SDKInterface):
     """A model behind Anthropic's messages.
 
     The SDK is loaded at the first call. Each call is one attempt, streamed; the SDK's own retries are off. Only
-    text is kept: thinking and other blocks are skipped.
+    text is kept: thinking and other blocks are skipped. A root's conversation is cached at the server: its system
+    prompt and, turn by turn, all of it so far.
 
     Args:
         model: Name of the model, as the server knows it.
@@ -58,7 +60,7 @@ class AnthropicInterface(SDKInterface):
         temperature: float | None = None,
     ) -> None:
         super().__init__(model, api_key=api_key, base_url=base_url, client=client, max_tokens=max_tokens)
-        if self._checked_temperature(temperature) is not None:
+        if checked_sampling(self, {"temperature": temperature}):
             _warn_of_temperature()
 
     def _load_sdk(self) -> Any:
@@ -73,11 +75,15 @@ class AnthropicInterface(SDKInterface):
         return self._sdk.AsyncAnthropic(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
 
     async def _open(self, client: Any, request: ModelRequest, timing: Any) -> Any:
-        system = "\n\n".join(message.content for message in request.messages if message.role == "system")
+        system: Any = "\n\n".join(message.content for message in request.messages if message.role == "system")
+        messages = [_as_param(message) for message in request.messages if message.role != "system"]
+        if request.conversation:
+            system = [_cached(system)] if system else ""
+            messages[-1:] = [last | {"content": [_cached(last["content"])]} for last in messages[-1:]]
         return await client.messages.create(
             model=self._model,
             max_tokens=self._max_tokens,
-            messages=[_as_param(message) for message in request.messages if message.role != "system"],
+            messages=messages,
             stream=True,
             timeout=timing,
             **({"system": system} if system else {}),
@@ -96,7 +102,14 @@ class AnthropicInterface(SDKInterface):
                 builder.finish_reason = _FINISH.get(event.delta.stop_reason, "other")
 
 
-def _as_param(message: Message) -> dict[str, str]:
+def _cached(text: str) -> dict[str, Any]:
+    """A block that the server is to cache with all that stands before it: for five minutes, renewed by each reading.
+    The next turn's request finds it, as it looks some twenty blocks back. What is too short is not cached, for nothing.
+    """
+    return {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
+
+
+def _as_param(message: Message) -> dict[str, Any]:
     return {"role": message.role, "content": message.content if message.content.strip() else _EMPTY}
 
 

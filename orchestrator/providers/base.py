@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "refusal", "other"]
+FinishReason = Literal["stop", "length", "window", "refusal", "other"]
+"""``length``: the reply was cut at its own limit; ``window``: at what the model can hold at once."""
 
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 16_384
 """Output tokens asked for where the caller says nothing: room for a reasoning model's hidden tokens and a cell."""
@@ -37,11 +38,16 @@ class ModelRequest:
         messages: System message first where there is one, then user and assistant in turn.
         timeout_s: Seconds the whole call may take, streaming included; the provider raises when they are over.
         max_reply_bytes: UTF-8 bytes of reply text after which the provider stops reading and raises.
+        on_text: Where somebody watches: to be called, on the event loop, with the reply's text as it comes, piece by
+            piece. A provider that has the text at its end alone need not call it.
+        conversation: Later requests will begin with the same messages, so a provider's cache is worth writing.
     """
 
     messages: tuple[Message, ...]
     timeout_s: float
     max_reply_bytes: int
+    on_text: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
+    conversation: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,7 @@ def estimate_usage(messages: Iterable[Message], reply_text: str) -> TokenUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReply:
-    """What a model answered. `finish_reason` is "length" where the text was cut at the output limit."""
+    """What a model answered. `finish_reason` is "length" or "window" where the text was cut."""
 
     text: str
     usage: TokenUsage

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import inspect
 import math
+import re
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,13 +21,15 @@ from orchestrator.providers.base import (
     Provider,
     estimate_usage,
 )
-from orchestrator.providers.failures import safe_text
+from orchestrator.providers.failures import safe_text, safe_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _MOST_THREADS: Final = 1024  # calls of one model that have not returned, those whose time is over included
 _MOST_NAME_CHARS: Final = 100
+_MOST_PARAMETERS: Final = 10
+_SECRETS_NAME: Final = re.compile(r"key|token|secret|passw|pwd|auth|credential|cookie|session|header", re.IGNORECASE)
 
 
 def as_provider(llm: object) -> Provider:
@@ -52,7 +55,10 @@ class _ThreadedProvider:
 
     def __init__(self, llm: LLMInterface) -> None:
         self._llm = llm
-        self._name = _name_of(llm)
+        info = _info_of(llm)
+        self._name = _name_in(info, llm)
+        self._parameters = _parameters_in(info)
+        self._identity = repr(info)
         self._free = threading.BoundedSemaphore(_MOST_THREADS)
 
     @property
@@ -62,6 +68,22 @@ class _ThreadedProvider:
     @property
     def max_output_tokens(self) -> int:
         return DEFAULT_MAX_OUTPUT_TOKENS
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What else its `get_model_info` said, where it is a number or a short text; what may be a key is left out."""
+        return dict(self._parameters)
+
+    @property
+    def identity(self) -> str:
+        """All that its `get_model_info` said, keys too: for the cache, which keeps a digest, and for no record."""
+        return self._identity
+
+    @property
+    def context_window_tokens(self) -> int | None:
+        """What the user's class says of it, where it does (`orchestrator.providers.windows`)."""
+        said: int | None = getattr(self._llm, "context_window_tokens", None)
+        return said
 
     def __repr__(self) -> str:
         return f"as_provider({type(self._llm).__name__})"
@@ -111,11 +133,11 @@ class _ThreadedProvider:
         if not isinstance(outcome, str):
             raise self._error(f"query() returned a value of type {type(outcome).__name__} instead of a str")
         if len(outcome.encode("utf-8", "surrogatepass")) > request.max_reply_bytes:
-            raise self._error(f"the reply is longer than {request.max_reply_bytes:,} bytes")
+            raise self._error(f"the reply is longer than {request.max_reply_bytes:,} bytes", outage=False)
         return outcome
 
-    def _error(self, text: str) -> ProviderError:
-        return ProviderError(f"{self._name}: {text}", provider=self._name)
+    def _error(self, text: str, *, outage: bool | None = None) -> ProviderError:
+        return ProviderError(f"{self._name}: {text}", provider=self._name, outage=outage)
 
 
 def _settle(future: asyncio.Future[object], outcome: object) -> None:
@@ -144,7 +166,7 @@ def flatten(messages: Sequence[Message]) -> tuple[str, str | None]:
     return "\n\n".join((*headed, "### Assistant\n\n")), system or None
 
 
-def _name_of(llm: LLMInterface) -> str:
+def _info_of(llm: LLMInterface) -> dict[object, object]:
     where = f"{type(llm).__name__}.get_model_info()"
     try:
         info: Any = llm.get_model_info()
@@ -152,5 +174,32 @@ def _name_of(llm: LLMInterface) -> str:
         raise ConfigError(f"{where} failed: {type(exc).__name__}: {safe_text(exc)}") from exc
     if not isinstance(info, dict):
         raise ConfigError(f'{where} returned a {type(info).__name__}, not a dict with "provider" and "model"')
+    return info
+
+
+def _is_secret(name: object) -> bool:
+    """Whether what has such a name may be a key: ``max_tokens`` is a number and no concern of this."""
+    return _SECRETS_NAME.search(str(name)) is not None
+
+
+def _shown(value: str) -> str:
+    try:
+        return safe_text(safe_url(value) if "://" in value else value, max_chars=_MOST_NAME_CHARS)
+    except ValueError:
+        return "(no address)"
+
+
+def _name_in(info: dict[object, object], llm: LLMInterface) -> str:
     parts = (info.get("provider", "custom"), info.get("model", type(llm).__name__))
     return safe_text(":".join(str(part) for part in parts), max_chars=_MOST_NAME_CHARS)
+
+
+def _parameters_in(info: dict[object, object]) -> dict[str, Any]:
+    said = {
+        safe_text(name, max_chars=_MOST_NAME_CHARS): _shown(value) if isinstance(value, str) else value
+        for name, value in info.items()
+        if name not in ("provider", "model")
+        and (value is None or isinstance(value, int | float) or (isinstance(value, str) and not _is_secret(name)))
+    }
+    finite = {name: value for name, value in said.items() if not isinstance(value, float) or math.isfinite(value)}
+    return dict(list(finite.items())[:_MOST_PARAMETERS])

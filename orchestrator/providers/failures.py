@@ -8,9 +8,11 @@ callers raise it outside of their `except` block, where no `__context__` points 
 from __future__ import annotations
 
 import math
+import re
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from orchestrator.errors import ProviderError
 from orchestrator.policies.secrets import redact_secrets
@@ -40,6 +42,12 @@ _STATUS_OF_TYPE: Final = {  # an error inside of a stream that began with 200 na
     "context_length_exceeded": 400,
     "content_filter": 400,
 }
+_TOO_LONG_STATUS: Final = (400, 413, 422)
+_TOO_LONG: Final = re.compile(
+    r"context (?:length|size|window)|prompt is too long|input is too long|maximum context|too many (?:input )?tokens"
+    r"|exceeds? the (?:available )?context",
+    re.IGNORECASE,
+)
 _OUT_OF_CREDIT: Final = "insufficient_quota"  # sent with 429, but no wait cures it
 
 
@@ -59,6 +67,12 @@ def safe_text(text: object, *, secrets: Iterable[str] = (), max_chars: int = MAX
     shown, _ = redact_secrets(shown)
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
     return escaped if len(escaped) <= max_chars else escaped[: max_chars - 1] + "…"
+
+
+def safe_url(url: str) -> str:
+    """An address without the password and the query that it may have."""
+    parts = urlsplit(url)
+    return safe_text(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl())
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -107,7 +121,13 @@ def from_server_error(
         retryable=code != _OUT_OF_CREDIT and _retryable(status, headers),
         retry_after_s=retry_after_s(headers),
         refused=not streaming,
+        too_long=_is_too_long(status, code, said),
     )
+
+
+def _is_too_long(status: int | None, code: object, said: str) -> bool:
+    """Servers have no common code for it. A wrong guess costs a summary of the conversation, and one more attempt."""
+    return status in _TOO_LONG_STATUS and (code == "context_length_exceeded" or _TOO_LONG.search(said) is not None)
 
 
 def _retryable(status: int | None, headers: Mapping[str, str]) -> bool:

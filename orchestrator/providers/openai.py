@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 from orchestrator.errors import ProviderError
+from orchestrator.providers.base import DEFAULT_MAX_OUTPUT_TOKENS
+from orchestrator.providers.sampling import checked_sampling
 from orchestrator.providers.sdk import SDKInterface
 from orchestrator.providers.streaming import ReplyBuilder, believed_usage
 
 if TYPE_CHECKING:
-    from orchestrator.providers.base import FinishReason, ModelRequest
+    from collections.abc import Sequence
+
+    from orchestrator.providers.base import FinishReason, Message, ModelRequest
 
 _FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 _LENGTH_FIELD: Final = "max_completion_tokens"
 _OLD_LENGTH_FIELD: Final = "max_tokens"
+_OWN_HOST: Final = "api.openai.com"
+_OWN_URL: Final = f"https://{_OWN_HOST}"
 
 
 class OpenAIInterface(SDKInterface):
@@ -21,7 +29,8 @@ class OpenAIInterface(SDKInterface):
 
     The SDK is loaded at the first call. Each call is one attempt, streamed; the SDK's own retries are off. One
     exception: a server that answers 400 to ``max_completion_tokens`` is asked again at once, and from then on,
-    with the older ``max_tokens``; that first answer costs nothing.
+    with the older ``max_tokens``; that first answer costs nothing. OpenAI caches by itself what begins as an earlier
+    request did; its own servers are told which requests of a root's conversation belong together.
 
     Args:
         model: Name of the model, as the server knows it.
@@ -32,6 +41,9 @@ class OpenAIInterface(SDKInterface):
             from one event loop only; closing it stays with the caller.
         max_tokens: Most output tokens of one reply, hidden reasoning included, 1 to 10,000,000.
         temperature: 0 to 2, or None to leave it to the server. Not every model takes one.
+        top_p: Above 0 to 1, or None; likewise.
+        seed: An integer for a server that can repeat a reply, or None. Few promise to.
+        reasoning_effort: A word that the model knows, such as ``low``, or None.
 
     Raises:
         ConfigError: A setting is wrong or the key is missing; the text names the variable.
@@ -43,6 +55,29 @@ class OpenAIInterface(SDKInterface):
     base_url_variable: ClassVar[str] = "OPENAI_BASE_URL"
 
     _length_field = _LENGTH_FIELD
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        client: Any = None,
+        max_tokens: int = DEFAULT_MAX_OUTPUT_TOKENS,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        reasoning_effort: str | None = None,
+    ) -> None:
+        super().__init__(
+            model,
+            api_key=api_key,
+            base_url=base_url,
+            client=client,
+            max_tokens=max_tokens,
+            temperature=temperature,
+        )
+        self._sampling |= checked_sampling(self, {"top_p": top_p, "seed": seed, "reasoning_effort": reasoning_effort})
 
     def _load_sdk(self) -> Any:
         import openai
@@ -73,9 +108,9 @@ class OpenAIInterface(SDKInterface):
         )
 
     async def _create(self, client: Any, request: ModelRequest, timing: Any, length_field: str) -> Any:
-        options: dict[str, Any] = {length_field: self._max_tokens}
-        if self._temperature is not None:
-            options["temperature"] = self._temperature
+        options: dict[str, Any] = {length_field: self._max_tokens, **self._sampling}
+        if request.conversation and self._is_openais_own:
+            options["prompt_cache_key"] = _cache_key(request.messages)
         return await client.chat.completions.create(
             model=self._model,
             messages=[{"role": message.role, "content": message.content} for message in request.messages],
@@ -84,6 +119,11 @@ class OpenAIInterface(SDKInterface):
             timeout=timing,
             **options,
         )
+
+    @property
+    def _is_openais_own(self) -> bool:
+        """Other servers may refuse what they do not know."""
+        return self._callers_client is None and urlsplit(self._base_url or _OWN_URL).hostname == _OWN_HOST
 
     def _take(self, event: Any, builder: ReplyBuilder) -> None:
         if event.usage is not None:
@@ -103,3 +143,9 @@ class OpenAIInterface(SDKInterface):
             builder.refused = builder.refused or bool(choice.delta.refusal)
         if choice.finish_reason is not None:
             builder.finish_reason = _FINISH.get(choice.finish_reason, "other")
+
+
+def _cache_key(messages: Sequence[Message]) -> str:
+    """The same for all requests of a conversation, which share the system prompt and the question."""
+    opening = "\0".join(message.content for message in messages[:2])
+    return hashlib.sha256(opening.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -9,6 +9,7 @@ A cost is rounded up to a billionth of a dollar, so that sums are exact and what
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _MOST_TOKENS: Final = 10**20  # of one call that are priced: a provider that lie
 _SMALLEST_USD: Final = Decimal("1e-9")
 _ARITHMETIC: Final = Context(prec=60, rounding=ROUND_CEILING)
 """Whatever the caller's own context is: nothing above is rounded before the end."""
+_CACHE_WRITE_FACTOR: Final = Decimal("1.25")
+"""Of both vendors: a write that is kept for minutes, against other input (their pages on prompt caching)."""
 _DATED_NAME: Final = re.compile(r"-(?:\d{8}|\d{4}-\d{2}-\d{2})$")
 
 
@@ -41,7 +44,7 @@ class Price:
         input_usd: Input tokens.
         output_usd: Output tokens, hidden reasoning included.
         cached_input_usd: Input tokens read from the provider's cache; None: as other input.
-        cache_write_usd: Input tokens written to it; None: as other input.
+        cache_write_usd: Input tokens written to it; None: as other input, but of Anthropic's models 1.25 times that.
         batch_factor: What the rates are multiplied by in the vendor's batch service.
         long_above_tokens: Input tokens of one call above which all of it costs more; None: never.
         long_input_factor: What input rates, cached ones too, are multiplied by then.
@@ -117,7 +120,9 @@ def _or(rate: Decimal | None, default: Decimal) -> Decimal:
 
 
 def _openai(input_usd: str, cached_input_usd: str, output_usd: str, *, cache_write_usd: str | None = None) -> Price:
-    """OpenAI's: half in a batch; a call of more than 272,000 input tokens costs twice the input and 1.5 the output."""
+    """OpenAI's: half in a batch; a call of more than 272,000 input tokens costs twice the input and 1.5 the output.
+    Its models since 5.6 bill 1.25 times the input for writing the cache, which they do by themselves.
+    """
     return Price(
         input_usd=Decimal(input_usd),
         cached_input_usd=Decimal(cached_input_usd),
@@ -139,7 +144,7 @@ def _anthropic(
         input_usd=Decimal(input_usd),
         cached_input_usd=Decimal(cached_input_usd),
         output_usd=Decimal(output_usd),
-        cache_write_usd=Decimal(input_usd) * Decimal("1.25"),
+        cache_write_usd=Decimal(input_usd) * _CACHE_WRITE_FACTOR,
         batch_factor=Decimal("0.5"),
         long_above_tokens=long_above_tokens,
         long_input_factor=factor,
@@ -151,7 +156,7 @@ PRICES: Final[Mapping[str, Price]] = MappingProxyType(
     {
         # Source: the vendors' price pages (developers.openai.com/api/docs/pricing, platform.claude.com/docs), as their
         # readers reported them up to `TABLE_DATE`. No price was tried against a bill: give your own where it matters.
-        "openai:gpt-6-astra": _openai("10", "1", "50"),
+        "openai:gpt-6-astra": _openai("10", "1", "50", cache_write_usd="12.50"),
         "openai:gpt-6-sol": _openai("2", "0.20", "10", cache_write_usd="2.50"),
         "openai:gpt-6.1-terra": _openai("1", "0.05", "5", cache_write_usd="1.25"),
         "openai:gpt-6-luna": _openai("0.10", "0.01", "0.50", cache_write_usd="0.125"),
@@ -174,10 +179,22 @@ def price_of(name: str, own: Mapping[str, Price] | None = None) -> Price | None:
         own: The user's own prices by such names.
     """
     for table in (own or {}, PRICES):
-        for key in (name, _DATED_NAME.sub("", name)):
+        for key in (name, undated(name)):
             if key in table:
-                return table[key]
+                return _with_cache_writes(name, table[key])
     return None
+
+
+def undated(name: str) -> str:
+    """A model's name without the date at its end."""
+    return _DATED_NAME.sub("", name)
+
+
+def _with_cache_writes(name: str, price: Price) -> Price:
+    """Root conversations are cached at Anthropic, which bills for the writing whether or not its rate was given."""
+    if price.cache_write_usd is not None or not name.startswith("anthropic:"):
+        return price
+    return dataclasses.replace(price, cache_write_usd=min(price.input_usd * _CACHE_WRITE_FACTOR, _MOST_USD))
 
 
 def checked_prices(own: Mapping[str, Price] | None, limits: Limits, *models: Provider | None) -> Mapping[str, Price]:
@@ -202,7 +219,8 @@ def unknown_price(name: str) -> str:
     given = f'prices={{"{name}": Price(input_usd=Decimal("1"), output_usd=Decimal("5"))}}'
     return (
         f"Limits.max_cost_usd: what {name} costs is not known. Give its price in US dollars for a million tokens: "
-        f"{given}, or on the command line --price IN/OUT (--sub-price for the sub-model; 0/0 for a local model)"
+        f"{given}, or on the command line --price IN/OUT (--sub-price for the sub-model, "
+        "--price-of SPEC=IN/OUT for another; 0/0 for a local model)"
     )
 
 

@@ -97,7 +97,11 @@ class ScriptedProvider(LLMInterface):
                 raise self._error(f"no reply within {request.timeout_s:.1f} s") from None
             raise self._error(f"the script failed: {type(exc).__name__}: {exc}") from exc
         if len(reply.text.encode("utf-8", "surrogatepass")) > request.max_reply_bytes:
-            raise self._error(f"the reply is longer than {request.max_reply_bytes:,} bytes and was cut off")
+            raise self._error(
+                f"the reply is longer than {request.max_reply_bytes:,} bytes and was cut off", outage=False
+            )
+        if request.on_text is not None:
+            request.on_text(reply.text)
         return reply
 
     async def _next(self, request: ModelRequest) -> ModelReply:
@@ -112,8 +116,8 @@ class ScriptedProvider(LLMInterface):
             raise self._error(f"the script's reply is of type {type(reply).__name__}; it must be a str or a ModelReply")
         return ModelReply(text=reply, usage=estimate_usage(request.messages, reply))
 
-    def _error(self, text: str) -> ProviderError:
-        return ProviderError(f"{self._name}: {text}", provider=self._name)
+    def _error(self, text: str, *, outage: bool | None = None) -> ProviderError:
+        return ProviderError(f"{self._name}: {text}", provider=self._name, outage=outage)
 
 
 class _Playlist:

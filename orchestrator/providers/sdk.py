@@ -20,13 +20,13 @@ from orchestrator.errors import ConfigError, ProviderError
 from orchestrator.limits import KIB, MIB
 from orchestrator.providers.base import DEFAULT_MAX_OUTPUT_TOKENS, LLMInterface, ModelReply, ModelRequest
 from orchestrator.providers.direct import ask
-from orchestrator.providers.failures import ReplyTooLargeError, from_server_error, safe_text
+from orchestrator.providers.failures import ReplyTooLargeError, from_server_error, safe_text, safe_url
+from orchestrator.providers.sampling import checked_max_tokens, checked_sampling
 from orchestrator.providers.streaming import ReplyBuilder, bound_body
 
 _CONNECT_TIMEOUT_S: Final = 15.0
 _SILENCE_TIMEOUT_S: Final = 600.0  # a reasoning model may say nothing for minutes
 _TRAILER_S: Final = 5.0  # after the reply's end: for the usage and the end of the stream
-_MOST_OUTPUT_TOKENS: Final = 10_000_000
 _NOTHING_THERE: Final = (404, 405)
 _PLACEHOLDER_KEY: Final = "no-key"
 _SECRETS_OF_A_CLIENT: Final = ("api_key", "auth_token", "aws_secret_key", "aws_session_token", "access_token")
@@ -51,8 +51,8 @@ class SDKInterface(LLMInterface):
         temperature: float | None = None,
     ) -> None:
         self._model = self._checked_model(model)
-        self._max_tokens = self._checked_max_tokens(max_tokens)
-        self._temperature = self._checked_temperature(temperature)
+        self._max_tokens = checked_max_tokens(self, max_tokens)
+        self._sampling = checked_sampling(self, {"temperature": temperature})
         self._callers_client = None if client is None else self._checked_client(client, api_key, base_url)
         self._base_url = None
         self._api_key = ""
@@ -78,8 +78,16 @@ class SDKInterface(LLMInterface):
 
     def get_model_info(self) -> dict[str, Any]:
         """Vendor, model and the settings that are no secret."""
-        info = {"provider": self.vendor, "model": self._model, "max_tokens": self._max_tokens}
-        return info if self._temperature is None else {**info, "temperature": self._temperature}
+        return {"provider": self.vendor, "model": self._model, "max_tokens": self._max_tokens, **self._sampling}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """How the model is asked, for records: sampling, the longest reply, and the server where it is not the vendor's
+        own, without the password that its address may have.
+        """
+        url = self._base_url or (str(getattr(self._callers_client, "base_url", "")) or None)
+        server = {} if url is None else {"server": safe_url(url)}
+        return {"max_tokens": self._max_tokens, **self._sampling, **server}
 
     def query(self, prompt: str, system_prompt: str | None = None) -> str:
         """Ask one question and wait for the answer, also from inside a running event loop.
@@ -191,7 +199,7 @@ class SDKInterface(LLMInterface):
         if isinstance(exc, ProviderError):
             return exc
         if isinstance(exc, ReplyTooLargeError):
-            return self._error(str(exc))
+            return self._error(str(exc), outage=False)
         response = getattr(exc, "response", None)
         if getattr(exc, "status_code", None) in _NOTHING_THERE and _is_html(response):
             return self._error(self._no_api, refused=True)
@@ -200,11 +208,11 @@ class SDKInterface(LLMInterface):
             return from_server
         if self._is_connection_error(exc):
             unsent = _never_connected(exc)
-            hint = f" at {_shown_url(self._base_url)}; does the server run?" if unsent and self._base_url else ""
+            hint = f" at {safe_url(self._base_url)}; does the server run?" if unsent and self._base_url else ""
             return self._error(f"the connection failed: {self._describe(exc)}{hint}", retryable=True, refused=unsent)
         if stage.streaming:
             return self._error(f"the stream can't be read: {type(exc).__name__}", retryable=True)
-        return self._error(f"the request can't be sent: {self._describe(exc)}")
+        return self._error(f"the request can't be sent: {self._describe(exc)}", outage=False)
 
     def _is_connection_error(self, exc: Exception) -> bool:
         if self._sdk is None:
@@ -213,12 +221,16 @@ class SDKInterface(LLMInterface):
 
         return isinstance(exc, (self._sdk.APIConnectionError, httpx2.HTTPError))
 
-    def _error(self, text: str, *, retryable: bool = False, refused: bool = False) -> ProviderError:
-        return ProviderError(f"{self.name}: {text}", provider=self.name, retryable=retryable, refused=refused)
+    def _error(
+        self, text: str, *, retryable: bool = False, refused: bool = False, outage: bool | None = None
+    ) -> ProviderError:
+        return ProviderError(
+            f"{self.name}: {text}", provider=self.name, retryable=retryable, refused=refused, outage=outage
+        )
 
     @property
     def _no_api(self) -> str:
-        where = f" at {_shown_url(self._base_url)}" if self._base_url else ""
+        where = f" at {safe_url(self._base_url)}" if self._base_url else ""
         return f"this is no {self.api}-compatible API{where} (it answered text/html)"
 
     def _describe(self, exc: Exception) -> str:
@@ -243,20 +255,6 @@ class SDKInterface(LLMInterface):
         if not isinstance(model, str) or not model.strip():
             raise ConfigError(f"{type(self).__name__}.model: {model!r} is not the name of a model")
         return model.strip()
-
-    def _checked_max_tokens(self, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_OUTPUT_TOKENS:
-            raise ConfigError(
-                f"{type(self).__name__}.max_tokens: {value!r} is not an integer from 1 to {_MOST_OUTPUT_TOKENS:,}"
-            )
-        return value
-
-    def _checked_temperature(self, value: object) -> float | None:
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 2:
-            raise ConfigError(f"{type(self).__name__}.temperature: {value!r} is not a number from 0 to 2, or None")
-        return float(value)
 
     def _checked_client(self, client: Any, api_key: object, base_url: object) -> Any:
         where = f"{type(self).__name__}.client"
@@ -330,12 +328,6 @@ def _never_connected(exc: BaseException) -> bool:
 
 def _is_html(response: Any) -> bool:
     return str(getattr(response, "headers", {}).get("content-type", "")).startswith("text/html")
-
-
-def _shown_url(url: str) -> str:
-    """Without the password and the query that it may have."""
-    parts = urlsplit(url)
-    return safe_text(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl())
 
 
 def _is_local(base_url: str | None) -> bool:

@@ -50,6 +50,8 @@ class ReplyBuilder:
                 f"the reply is longer than {self._request.max_reply_bytes:,} bytes and was cut off"
             )
         self._pieces.append(piece)
+        if self._request.on_text is not None:
+            self._request.on_text(piece)
 
     def reply(self) -> ModelReply:
         """The whole reply; to be called once `finish_reason` is set."""

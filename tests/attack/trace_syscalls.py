@@ -29,6 +29,7 @@ from typing import get_args
 from sandbox.engine import Engine
 from sandbox.host import shared_host
 from sandbox.inputs import images_dir
+from sandbox.messages import Asked
 from sandbox.sandbox import Sandbox
 from sandbox.spec import CellLimits, ImageName, SandboxSpec
 from sandbox.store import Store
@@ -73,9 +74,9 @@ class TracedEngine(WeakEngine):
         await asyncio.gather(*(tracer.wait() for tracer in self._tracers))
 
 
-async def answer(prompt: str, data: str | None) -> str:
+async def answer(asked: Asked) -> str:
     """The sub-model repeats the question."""
-    return prompt
+    return asked.prompt
 
 
 async def run_workload(engine: Engine, image: ImageName, data: Path) -> list[str]:

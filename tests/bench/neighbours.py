@@ -18,7 +18,7 @@ from sandbox import kernel, link, subcalls
 from sandbox.cell import CellResult
 from sandbox.errors import SandboxError
 from sandbox.host import Host, shared_host
-from sandbox.messages import SubCallFailure
+from sandbox.messages import Asked, SubCallFailure
 from sandbox.sandbox import Sandbox
 from sandbox.spec import CellLimits, KernelSettings, SandboxSpec
 from tests.attack.wire.hostile_box import HostileEngine
@@ -28,11 +28,11 @@ ATTACKS = ["after_the_limit", "million_queries", "gigabytes_after_the_limit", "r
 REFUSED = {"after_the_limit", "gigabytes_after_the_limit"}
 
 
-async def echo(prompt: str, data: str | None) -> str:
-    return prompt
+async def echo(asked: Asked) -> str:
+    return asked.prompt
 
 
-async def refuse(prompt: str, data: str | None) -> SubCallFailure:
+async def refuse(asked: Asked) -> SubCallFailure:
     return SubCallFailure("LimitExceeded", "50 of 50 sub-calls used")
 
 

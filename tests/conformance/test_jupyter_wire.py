@@ -16,6 +16,7 @@ from sandbox.messages import (
     IOPUB,
     SHELL,
     Answer,
+    Asked,
     Idle,
     Message,
     Output,
@@ -101,7 +102,7 @@ MESSAGES: list[tuple[int, str, dict[str, Any], tuple[bytes, ...], Message]] = [
     (IOPUB, "iopub_welcome", {"subscription": ""}, (), Welcome()),
     (IOPUB, "comm_open", {"comm_id": "x", "target_name": "y", "data": {}}, (), Unread()),
     (IOPUB, "comm_close", {"comm_id": "x", "data": {}}, (), Unread()),
-    (IOPUB, "comm_msg", {"comm_id": COMM, "data": QUERY}, (b"p", b"d"), Query(CALL, (0,), ("p",), ("d",))),
+    (IOPUB, "comm_msg", {"comm_id": COMM, "data": QUERY}, (b"p", b"d"), Query(CALL, (0,), (Asked("p", "d"),))),
     (IOPUB, "comm_msg", {"comm_id": COMM, "data": {"kind": "answer"}}, (b"a",), Answer(b"a")),
     (SHELL, "kernel_info_reply", {"status": "ok", "banner": "x", "implementation": "y"}, (), Unread()),
 ]

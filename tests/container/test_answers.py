@@ -230,7 +230,9 @@ async def test_in_quarantine_what_does_not_fit_is_told_in_words_of_the_schema() 
         "{'counts': {}, 'topic': 'short'}",
     ]
     root = script(*(code(f"FINAL({value})") for value in answers))
-    result = await run(root, context=f"{INJECTION}\n", observe="typed", output_schema=Report)
+    result = await run(
+        root, context=f"{INJECTION}\n", observe="typed", output_schema=Report, limits=Limits(max_idle_turns=5)
+    )
     assert isinstance(result.value, Report)
     assert result.usage.turns == len(answers)
     assert INJECTION not in all_shown(root)

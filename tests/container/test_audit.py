@@ -19,6 +19,7 @@ from sandbox.audit.controls import CONTROLS
 from sandbox.audit.findings import Audit
 from sandbox.engine import LABEL, Engine
 from sandbox.errors import ControlMissing
+from sandbox.messages import Asked
 from sandbox.runtimes import GVISOR
 from sandbox.sandbox import Sandbox
 from sandbox.spec import GIB, MIB, Isolation, SandboxSpec
@@ -71,8 +72,8 @@ async def start(client: ChangingClient, store: Store, image_id: str) -> AsyncIte
         await sandbox.aclose()
 
 
-async def answer(prompt: str, data: str | None) -> str:
-    return prompt
+async def answer(asked: Asked) -> str:
+    return asked.prompt
 
 
 def is_local(audit: Audit) -> bool:

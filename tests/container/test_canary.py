@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -90,19 +91,23 @@ async def test_keys_are_not_in_the_box_nor_in_requests_traces_or_reprs(
 
 FIELDS = {
     "run_start": {"format", "root", "sub", "prompt_mode", "observe", "isolation", "context", "limits", "question"}
-    | {"documents", "policies", "policy_summaries", "prices"},
-    "turn": {"turn", "finish_reason", "wall_s", "usage", "response"},
+    | {"documents", "policies", "policy_summaries", "prices", "models"}
+    | {"started_at", "tools"},
+    "turn": {"turn", "finish_reason", "wall_s", "usage", "kept", "response", "sent"},
     "cell_start": {"turn", "cell", "code"},
     "sub_call": {"turn", "model", "error_kind", "usage", "wall_s", "prompt", "data", "reply", "error"}
-    | {"depth", "left"},
+    | {"depth", "left", "name", "cached", "cell", "call", "child_run"},
     "cell": {"turn", "cell", "status", "wall_s", "waited_s", "stdout_chars", "stderr_chars", "result_chars"}
     | {"clock", "lost_because", "late_chars", "answered", "output", "error"},
+    "budget": {"turn", "left"},
     "box_lost": {"turn", "because"},
     "setup": {"doing"},
     "run_end": {"stop_reason", "usage", "answer", "failure", "policy_decisions", "redactions", "redactions_in_trace"}
     | {"answer_kind", "valid", "stop_detail"},
 }
-TEXTS = {"question", "response", "prompt", "data", "reply", "error", "output", "answer"}
+TEXTS = {"question", "response", "prompt", "data", "reply", "error", "output", "answer", "sent"}
+SENT = re.compile(r"sent_[0-9]+_(system|user|assistant)_(?=chars$|digest$)")
+"""Each message that the root had not been sent before; here all of them count as one text."""
 
 DOCUMENT, QUESTION, PROMPT = "document-canary", "question-canary", "prompt-canary"
 REPLY, OUTPUT, ERROR, PROSE, ANSWER = "reply-canary", "output-canary", "error-canary", "prose-canary", "answer-canary"
@@ -144,17 +149,16 @@ async def test_the_trace_holds_code_and_sizes_and_no_text(tmp_path: Path) -> Non
     events = [json.loads(line) for line in raw.splitlines()]
     assert events[0]["format"] == FORMAT
     assert [event["kind"] for event in events if event["kind"] not in ("setup", "box")] == [
-        *("run_start", "turn", "cell_start", "sub_call", "sub_call", "cell"),
-        *("turn", "cell_start", "cell", "box_lost", "turn", "run_end"),
+        *("run_start", "turn", "cell_start", "sub_call", "sub_call", "cell", "budget"),
+        *("turn", "cell_start", "cell", "box_lost", "budget", "turn", "budget", "run_end"),
     ]
     for event in events:
         if event["kind"] == "box":
             continue  # what the audit of the box says: tests/attack
-        named = {name for name in TEXTS if f"{name}_chars" in event}
+        fields = {SENT.sub("sent_", field) for field in event}
+        named = {name for name in TEXTS if f"{name}_chars" in fields}
         plain = (
-            set(event)
-            - {"previous", "kind", "t_s"}
-            - {f"{name}_{what}" for name in named for what in ("chars", "digest")}
+            fields - {"previous", "kind", "t_s"} - {f"{name}_{what}" for name in named for what in ("chars", "digest")}
         )
         assert plain | named <= FIELDS[event["kind"]], event["kind"]
         assert FIELDS[event["kind"]] - TEXTS - {"format"} <= plain, event["kind"]

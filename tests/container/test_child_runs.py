@@ -99,7 +99,7 @@ async def test_at_the_depths_limit_it_raises_or_asks_the_sub_model() -> None:
 
 async def test_a_forged_child_is_refused_by_the_host() -> None:
     forged = (
-        "import uuid\nhost = llm_query.__self__._host\nhost_says = host._ask('child', [(0, [b'go'])], {0: None})\n"
+        "import uuid\nhost = llm_query.__self__._host\nhost_says = host._ask('child', [(0, [b'go'])], uploads=[None])\n"
         "FINAL(str(list(host_says)[0][1]))"
     )
     result = await run(root(("top", forged)), "top")
@@ -110,7 +110,7 @@ async def test_a_forged_child_is_refused_by_the_host() -> None:
 async def test_where_no_child_may_start_no_context_is_taken() -> None:
     forged = (
         "host = llm_query.__self__._host\nupload = host._upload('text', b'x' * 3_000_000)\n"
-        "FINAL(str(list(host._ask('child', [(0, [b'go'])], {0: upload}))[0][1]))"
+        "FINAL(str(list(host._ask('child', [(0, [b'go'])], uploads=[upload]))[0][1]))"
     )
     result = await run(root(("top", forged)), "top")
     assert result.answer == "the context never came"

@@ -86,7 +86,9 @@ def test_a_trace_holds_no_text_of_the_document(desk: Path) -> None:
         "cell_start",
         "sub_call",
         "cell",
+        "budget",
         "turn",
+        "budget",
         "run_end",
     ]
     assert "quartz" not in json.dumps(events)
@@ -178,7 +180,7 @@ def test_a_run_without_progress_ends_as_one() -> None:
     done = ask(["Hm.", "Well.", "So."], "--json")
     assert done.returncode == ExitCode.LIMIT
     assert json.loads(done.stdout)["stop_reason"] == "no_progress"
-    assert b"three times in a row; there is no answer" in done.stderr
+    assert b"the last: neither code nor an answer; there is no answer" in done.stderr
 
 
 def test_a_token_limit_too_small_for_any_call_ends_the_run() -> None:
@@ -239,6 +241,20 @@ def test_a_sub_model_of_its_own_answers_the_sub_questions(desk: Path) -> None:
     (desk / "sub.py").write_text("def reply(request):\n    return 'the sub-model'")
     done = ask(["```repl\nFINAL(llm_query('who?'))\n```"], "--sub-model", "scripted:sub.py")
     assert done.stdout == b"the sub-model\n"
+
+
+def test_models_by_name_stand_ins_and_replies_that_are_kept(desk: Path) -> None:
+    Path("fast.py").write_text("def reply(request):\n    raise RuntimeError('out')")
+    Path("spare.py").write_text("REPLIES = ['the stand-in']")
+    cell = "```repl\nFINAL(llm_query('who?', model='fast'))\n```"
+    options = ("--sub-models", "fast=scripted:fast.py", "--fallback", "scripted:spare.py", "--cache", "kept")
+    done = ask([cell], *options)
+    assert (done.returncode, done.stdout) == (ExitCode.ANSWERED, b"the stand-in\n")
+    assert b"scripted:fast.py is out: scripted:spare.py is asked instead" in done.stderr
+    Path("spare.py").write_text("REPLIES = []")
+    again = ask([cell], *options)
+    assert again.stdout == b"the stand-in\n", "from the cache, under the name of whoever gave it"
+    assert desk.joinpath("kept").stat().st_mode & 0o777 == 0o700
 
 
 HOSTILE_ANSWER = "\x1b]0;title\x07\x1b[2Jgo\u202eod"

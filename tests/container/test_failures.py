@@ -250,7 +250,7 @@ async def test_no_engine_is_a_box_error(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_a_context_too_large_for_the_box_is_said_before_the_root_is_asked() -> None:
     root = script("FINAL(x)")
     with pytest.raises(ContextError, match="context") as caught:
-        await run(root, context="\U0001f600" + "x" * (60 * MIB), limits=Limits(memory_bytes=128 * MIB))
+        await run(root, context=["\U0001f600" + "x" * (60 * MIB)], limits=Limits(memory_bytes=128 * MIB))
     assert caught.value.result is not None
     assert caught.value.result.stop_reason == "sandbox_error"
     assert root.requests == []

@@ -99,7 +99,8 @@ def test_anthropic_as_root_and_sub(vendors: LLMock) -> None:
         "claude-haiku-5-5",
         "claude-opus-5-5",
     ]
-    assert RLM_SYSTEM_PROMPT in str(vendors.requests[0].body["system"])
+    (system,) = vendors.requests[0].body["system"]
+    assert RLM_SYSTEM_PROMPT in system["text"]
 
 
 async def test_in_a_notebook_whose_loop_is_running(vendors: LLMock) -> None:

@@ -27,7 +27,7 @@ from orchestrator.policies.base import Allow, Decision, FinalAnswer, IncomingRep
 from orchestrator.policies.secrets import PLACE
 from orchestrator.providers.base import ModelRequest
 from orchestrator.providers.scripted import ScriptedProvider
-from orchestrator.trace import TraceEvent, text_digest
+from orchestrator.trace import TraceEvent, TraceFile, text_digest
 from tests.conftest import REPOSITORY
 from tests.runs import CONTEXT, all_shown, boxes_left, code, run, script, shown
 
@@ -313,15 +313,20 @@ async def test_kept_text_is_redacted_unless_asked_otherwise(tmp_path: Path) -> N
 
 
 async def test_an_error_that_is_none_of_ours_has_a_reason_of_its_own(tmp_path: Path) -> None:
-    def broken(event: TraceEvent) -> None:
-        if event.kind == "turn":
-            raise ZeroDivisionError("a listener's bug")
+    class Full(TraceFile):
+        """A trace on a disk that is full from the first turn on, but for a last line."""
 
-    with pytest.raises(ZeroDivisionError):
-        await RLM(script("FINAL(x)"), trace_dir=tmp_path).arun("What?", CONTEXT, listeners=[broken])
-    (file,) = tmp_path.iterdir()
-    end = json.loads(file.read_text().splitlines()[-1])
-    assert (end["kind"], end["stop_reason"], end["failure"]) == ("run_end", "internal_error", "ZeroDivisionError")
+        def __call__(self, event: TraceEvent) -> None:
+            if event.kind == "turn":
+                raise OSError("no space left")
+            super().__call__(event)
+
+    trace = Full(tmp_path, keep_text=False)
+    with pytest.raises(OSError, match="no space"):
+        await RLM(script("FINAL(x)")).arun("What?", CONTEXT, listeners=[trace])
+    trace.close()
+    end = json.loads(trace.path.read_text().splitlines()[-1])
+    assert (end["kind"], end["stop_reason"], end["failure"]) == ("run_end", "internal_error", "OSError")
     assert boxes_left() == []
 
 
@@ -349,7 +354,10 @@ def ask(replies: list[str], *options: str, model: str = "model.py") -> subproces
 @pytest.mark.usefixtures("desk")
 def test_a_refused_run_has_its_own_message_and_code() -> None:
     limits = ("--max-egress", "0.0001", "--max-tokens", "unlimited")
-    Path("talks.py").write_text("def reply(request):\n    return '```repl\\nprint(1)\\n```' + 'x' * 30_000\n")
+    Path("talks.py").write_text(
+        "import itertools\nnumbers = itertools.count()\n"
+        "def reply(request):\n    return f'```repl\\nprint({next(numbers)})\\n```\\n' + 'x' * 60_000\n"
+    )
     done = ask([], *limits, "--json", model="talks.py")
     record = json.loads(done.stdout)
     assert (done.returncode, record["answer"], record["stop_reason"]) == (ExitCode.POLICY, None, "policy_refused")

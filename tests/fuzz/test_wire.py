@@ -25,10 +25,12 @@ from sandbox.messages import CONTROL, DELIMITER, IOPUB, RELAY, SHELL, Message
 from sandbox.protocol import decode
 from sandbox.spec import KernelSettings
 from sandbox.terms import Terms
+from sandbox.tools import Tools, ToolSpec
 from tests.fuzz.counted import COUNTED
 
 COMM, CALL = "c" * 32, "0123456789abcdef" * 2
-TERMS = Terms.of(COMM, KernelSettings(output_chars=100))
+TOOLS = Tools(specs=(ToolSpec(name="lookup", argument_bytes=200),))
+TERMS = Terms.of(COMM, KernelSettings(output_chars=100, tools=TOOLS))
 STREAMS, FRAMES = 1000, 1000
 READ_BYTES = 1 << 16
 
@@ -36,9 +38,10 @@ Frame = tuple[int, list[bytes]]
 
 VALUES: list[Any] = [
     *(None, True, False, 0, -1, 1, 2**53, 2**64, 10**400, 0.5, -0.0, 1e308, "", "x", "\0", "\u202e", "é" * 70, "😀"),
-    *(CALL, COMM, "idle", "busy", "ok", "error", "stdout", "query", "batch", "answer", "report"),
+    *(CALL, COMM, "idle", "busy", "ok", "error", "stdout", "query", "batch", "answer", "report", "tool", "lookup"),
     *([], [0], [True], [[]], [None] * 600, {}, {"a": {}}, {"msg_id": "p"}, {"airlock": {"stdout_chars": -1}}),
     {"kind": "query", "id": CALL, "indexes": [0], "has_data": [False]},
+    {"kind": "tool", "id": CALL, "name": "lookup"},
 ]
 RAW = [
     *(
@@ -61,7 +64,7 @@ RAW = [
 
 def honest(rng: random.Random) -> Frame:
     """One frame that an honest box may send."""
-    pick = rng.randrange(10)
+    pick = rng.randrange(11)
     text = "".join(rng.choices("ab\n\u202e\x1b😀é", k=rng.randrange(20)))
     if pick == 0:
         return RELAY, [json.dumps({"event": "kernel_exit", "code": rng.randrange(-64, 256)}).encode()]
@@ -81,6 +84,7 @@ def honest(rng: random.Random) -> Frame:
             "id": f"{rng.getrandbits(128):032x}",
             "indexes": [*range(count)],
             "has_data": flags,
+            "models": [rng.choice([None, "fast", text or "x"]) for _ in flags] if rng.random() < 0.5 else None,
         }
         kind, content = "comm_msg", {"comm_id": COMM, "data": data}
         buffers = [text.encode()] * (count + sum(flags))
@@ -96,6 +100,9 @@ def honest(rng: random.Random) -> Frame:
         channel, kind = rng.choice([SHELL, CONTROL]), "execute_reply"
         content = {"status": "error", "ename": text, "evalue": text, "traceback": [text]}
         metadata = {"airlock": {"stdout_chars": rng.getrandbits(50), "error_line": 3}}
+    elif pick == 9:
+        call = {"kind": "tool", "id": f"{rng.getrandbits(128):032x}", "name": "lookup"}
+        kind, content, buffers = "comm_msg", {"comm_id": COMM, "data": call}, [json.dumps({"name": text}).encode()]
     return channel, jupyter(kind, {"msg_id": "p"}, metadata, content, buffers)
 
 

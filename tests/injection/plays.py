@@ -20,8 +20,16 @@ QUESTION = "How many documents are there?"
 ADDRESS = "https://collector.invalid/"
 
 LIMITS = Limits(
-    max_turns=UNLIMITED, max_tokens=UNLIMITED, max_sub_calls=UNLIMITED, max_output_chars=200_000, cell_wall_s=10
+    max_turns=UNLIMITED,
+    max_failed_cells=UNLIMITED,
+    max_idle_turns=UNLIMITED,
+    max_tokens=UNLIMITED,
+    max_sub_calls=UNLIMITED,
+    max_output_chars=200_000,
+    cell_wall_s=10,
 )
+WINDOW_TOKENS = 100_000_000
+"""Of a root that forgets nothing: all that it was told is in its last request."""
 
 _T = TypeVar("_T")
 
@@ -133,7 +141,15 @@ async def play(
     """One run of the root over a play's documents, with the sub-model that obeys them."""
     root_model = ScriptedProvider(root)
     sub = ScriptedProvider(obedient_sub(plays.documents, plays.replies))
-    rlm = RLM(root_model, sub, limits=limits, trace_dir=trace_dir, keep_text=True, **settings)
+    rlm = RLM(
+        root_model,
+        sub,
+        limits=limits,
+        root_window_tokens=WINDOW_TOKENS,
+        trace_dir=trace_dir,
+        keep_text=True,
+        **settings,
+    )
     result = await rlm.arun(QUESTION, list(plays.documents) if context is None else context)
     traces = "\n".join(file.read_text() for file in trace_dir.iterdir())
     return Played(result, root_model, sub, traces)

@@ -5,15 +5,16 @@ Such a cell can do anything in the box, forge any message to the host included. 
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from orchestrator import RLM, Limits, ScriptedProvider, StopReason
+from orchestrator import RLM, ScriptedProvider, StopReason
 from orchestrator.errors import ProtocolViolation
 from orchestrator.providers.base import ModelRequest
 from orchestrator.typed import MAX_VALUES
-from tests.injection.plays import grams
+from tests.injection.plays import LIMITS, WINDOW_TOKENS, grams
 from tests.injection.tally import TALLY
 from tests.root_scripts import as_reply
 from tests.runs import shown
@@ -95,7 +96,8 @@ async def test_a_cell_that_belongs_to_the_document_can_say_no_word_to_the_root()
         root,
         ScriptedProvider(refuse),
         observe="typed",
-        limits=Limits(max_turns=200, max_tokens=10**9, cell_wall_s=2, max_wall_s=240),
+        limits=dataclasses.replace(LIMITS, cell_wall_s=2, max_wall_s=240),
+        root_window_tokens=WINDOW_TOKENS,
     )
     result = await rlm.arun("What does it say?", DOCUMENT)
     assert (result.answer, result.stop_reason) == ("done", StopReason.ANSWERED)

@@ -23,7 +23,7 @@ from sandbox.encoding import encode_frame
 from sandbox.engine import Engine
 from sandbox.kernel import Kernel
 from sandbox.link import Link
-from sandbox.messages import RELAY, SubCallFailure
+from sandbox.messages import RELAY, Asked, SubCallFailure
 from sandbox.sandbox import Sandbox
 from sandbox.spec import KernelSettings, SandboxSpec
 from sandbox.store import Store
@@ -70,9 +70,9 @@ class LocalBox(Sandbox):
         no_engine = cast("Engine", None)  # used for containers only, and there is none
         super().__init__(SandboxSpec(), no_engine, self.store, "no image", settings, self._ask)
 
-    async def _ask(self, prompt: str, data: str | None) -> str | SubCallFailure:
-        self.prompts.append((prompt, data))
-        return await self.handler(prompt, data)
+    async def _ask(self, asked: Asked) -> str | SubCallFailure:
+        self.prompts.append((asked.prompt, asked.data))
+        return await self.handler(asked)
 
     async def open(self) -> LocalBox:
         await self._open_box()
@@ -133,9 +133,9 @@ class LocalBox(Sandbox):
         return json.loads(await self.printed(f"import json; print(json.dumps({expression}))"))
 
 
-async def echo(prompt: str, data: str | None) -> str:
+async def echo(asked: Asked) -> str:
     """The standard answer of these tests' host."""
-    return f"<{prompt}>" if data is None else f"<{prompt}|{data}>"
+    return f"<{asked.prompt}>" if asked.data is None else f"<{asked.prompt}|{asked.data}>"
 
 
 def children_of(pid: int) -> list[int]:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from sandbox.messages import Asked
 from sandbox.spec import CellLimits
 from tests.kernel.local_box import LocalBox
 
@@ -15,7 +16,7 @@ SHORT = CellLimits(wall_s=0.3, wait_s=0.3)
 NEVER = asyncio.Event()
 
 
-async def never(prompt: str, data: str | None) -> str:
+async def never(asked: Asked) -> str:
     """A model server that does not answer."""
     await NEVER.wait()
     return ""

@@ -68,7 +68,9 @@ class RawRelay:
             "prompt_bytes": 1000,
             "answer_bytes": 1000,
             "rlm_query": "raise",
-            "budget": None,
+            "tools": [],
+            "module_dir": "",
+            "modules": [],
         }
         self.write(encode_message(SHELL, "airlock_setup_request", content, msg_id=new_id()))
         await self.until(b"airlock_setup_reply")

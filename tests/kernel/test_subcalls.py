@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sandbox.messages import SubCallFailure
+from sandbox.messages import Asked, SubCallFailure
 from sandbox.spec import KernelSettings
 from tests.kernel.local_box import PROMPT_BYTES, LocalBox
 
@@ -24,9 +24,9 @@ async def test_a_query_is_answered_while_the_cell_waits(box: LocalBox) -> None:
 async def test_thirty_two_threads_ask_at_once(box: LocalBox) -> None:
     everyone = asyncio.Barrier(32)
 
-    async def together(prompt: str, data: str | None) -> str:
+    async def together(asked: Asked) -> str:
         await everyone.wait()
-        return prompt.upper()
+        return asked.prompt.upper()
 
     box.handler = together
     code = (
@@ -50,9 +50,9 @@ async def test_two_thousand_short_threads_ask_and_print(box: LocalBox) -> None:
 
 
 async def test_a_batch_of_1200_comes_back_in_order(box: LocalBox) -> None:
-    async def backwards(prompt: str, data: str | None) -> str:
-        await asyncio.sleep(0.05 if int(prompt) % 2 else 0)
-        return f"<{prompt}>"
+    async def backwards(asked: Asked) -> str:
+        await asyncio.sleep(0.05 if int(asked.prompt) % 2 else 0)
+        return f"<{asked.prompt}>"
 
     box.handler = backwards
     code = "r = llm_query_batched([str(n) for n in range(1200)])\nprint(r == [f'<{n}>' for n in range(1200)])"
@@ -65,6 +65,21 @@ async def test_a_batch_with_data_for_some(box: LocalBox) -> None:
     assert (await box.execute(code)).result.text == "['<a|1>', '<b>', '<c|3>']"
 
 
+async def test_a_model_is_asked_for_by_its_name(box: LocalBox) -> None:
+    async def named(asked: Asked) -> str:
+        return f"{asked.prompt}:{asked.data}:{asked.model}"
+
+    box.handler = named
+    code = (
+        "print(llm_query('a', model='fast'), llm_query('b', data='d', model='strong'), llm_query('c', model=None))\n"
+        "print(*llm_query_batched(['a', 'b'], model='fast'))\n"
+        "print(*llm_query_batched(['a', 'b', 'c'], data=[None, 'd', None], model=['fast', None, 'strong']))"
+    )
+    assert await box.printed(code) == (
+        "a:None:fast b:d:strong c:None:None\na:None:fast b:None:fast\na:None:fast b:d:None c:None:strong\n"
+    )
+
+
 async def test_an_empty_batch_asks_nothing(box: LocalBox) -> None:
     assert (await box.execute("llm_query_batched([])")).result.text == "[]"
     assert box.prompts == []
@@ -73,8 +88,8 @@ async def test_an_empty_batch_asks_nothing(box: LocalBox) -> None:
 async def test_answers_of_many_mib_together_arrive(box: LocalBox) -> None:
     """They are ready at once; the relay takes no frame above 64 MiB."""
 
-    async def long(prompt: str, data: str | None) -> str:
-        return prompt * (2 << 20)
+    async def long(asked: Asked) -> str:
+        return asked.prompt * (2 << 20)
 
     box.handler = long
     code = "r = llm_query_batched([str(n % 10) for n in range(40)])\nprint(len(set(r)), {len(x) for x in r}); del r"
@@ -103,7 +118,13 @@ async def test_argument_names_that_models_use(box: LocalBox, call: str, answer: 
         ("llm_query(5)", "TypeError", "llm_query: prompt must be str, not int"),
         ("llm_query(b'x')", "TypeError", "not bytes"),
         ("llm_query('x', data=['y'])", "TypeError", "llm_query: data must be str, not list"),
-        ("llm_query('x', model='big')", "TypeError", "unexpected argument 'model'"),
+        ("llm_query('x', system='big')", "TypeError", "unexpected argument 'system'"),
+        ("llm_query('x', model=5)", "TypeError", "llm_query: model must be str, not int"),
+        ("llm_query('x', model='m' * 65)", "UnknownModel", "a name of 65 characters"),
+        ("llm_query('x', model='')", "UnknownModel", "a name of 0 characters"),
+        ("llm_query_batched(['a', 'b'], model=['m'])", "ValueError", "model must be a list as long as prompts (2)"),
+        ("llm_query_batched(['a', 'b'], model=['m', 5])", "TypeError", "model[1] must be str, not int"),
+        ("llm_query_batched(['a'], model={'a': 'm'})", "TypeError", "model must be a list of str, not dict"),
         ("llm_query_batched('one string')", "TypeError", "prompts must be a list of str, not str"),
         ("llm_query_batched({'a': 1})", "TypeError", "not dict"),
         ("llm_query_batched(5)", "TypeError", "not int"),
@@ -124,7 +145,7 @@ async def test_a_wrong_argument_is_named_and_nothing_is_asked(box: LocalBox, cal
 
 @pytest.mark.parametrize("kind", ["SubCallError", "LimitExceeded", "PromptTooLarge", "ProviderError", "NoCellRunning"])
 async def test_a_failure_is_raised_as_an_exception_of_its_name(box: LocalBox, kind: str) -> None:
-    async def fail(prompt: str, data: str | None) -> SubCallFailure:
+    async def fail(asked: Asked) -> SubCallFailure:
         return SubCallFailure(kind, "because \ud800")
 
     box.handler = fail
@@ -140,8 +161,8 @@ async def test_a_failure_is_raised_as_an_exception_of_its_name(box: LocalBox, ki
 
 
 async def test_a_failure_of_an_unknown_kind_and_a_failing_host_are_sub_call_errors(box: LocalBox) -> None:
-    async def fail(prompt: str, data: str | None) -> SubCallFailure:
-        if prompt == "raise":
+    async def fail(asked: Asked) -> SubCallFailure:
+        if asked.prompt == "raise":
             raise RuntimeError("a key of the host: sk-123")
         return SubCallFailure("OSError", "unknown")
 
@@ -154,8 +175,8 @@ async def test_a_failure_of_an_unknown_kind_and_a_failing_host_are_sub_call_erro
 
 
 async def test_a_batch_that_fails_in_part_keeps_the_answers(box: LocalBox) -> None:
-    async def some(prompt: str, data: str | None) -> str | SubCallFailure:
-        return SubCallFailure("LimitExceeded", "no more") if prompt in "bd" else prompt.upper()
+    async def some(asked: Asked) -> str | SubCallFailure:
+        return SubCallFailure("LimitExceeded", "no more") if asked.prompt in "bd" else asked.prompt.upper()
 
     box.handler = some
     code = "try: llm_query_batched(list('abcd'))\nexcept BatchError as e: print(e, [str(r) for r in e.results])"
@@ -199,7 +220,7 @@ async def test_lone_surrogates_in_prompts_are_replaced(box: LocalBox) -> None:
 
 
 async def test_a_reply_with_lone_surrogates_arrives_without(box: LocalBox) -> None:
-    async def odd(prompt: str, data: str | None) -> str:
+    async def odd(asked: Asked) -> str:
         return "a\ud800b"
 
     box.handler = odd
@@ -267,7 +288,7 @@ async def test_a_thread_that_outlives_its_cell_is_refused_and_its_output_dropped
 
 
 async def test_the_wall_clock_of_a_cell_counts_no_waiting(box: LocalBox) -> None:
-    async def slow(prompt: str, data: str | None) -> str:
+    async def slow(asked: Asked) -> str:
         await asyncio.sleep(0.3)
         return "x"
 
@@ -281,7 +302,7 @@ async def test_more_prompts_than_the_host_holds_at_once_are_read_by_and_by(fresh
     most = 0
     open_now = 0
 
-    async def slow(prompt: str, data: str | None) -> str:
+    async def slow(asked: Asked) -> str:
         nonlocal open_now, most
         open_now += 1
         most = max(most, open_now)

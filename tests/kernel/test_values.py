@@ -10,6 +10,7 @@ import pytest
 
 from sandbox.errors import ValueUnavailable
 from sandbox.kernel import MAX_BYTES_PER_CELL
+from sandbox.messages import Asked
 from tests.datasets import load_naughty_strings
 from tests.kernel.local_box import PROMPT_BYTES, VALUE_BYTES, LocalBox
 
@@ -117,7 +118,7 @@ SURROGATES = ["\ud800", "a\udc80b", "\udfff\ud800 x", "\ud83d" * 3000]
 
 @pytest.mark.parametrize("text", SURROGATES, ids=ascii)
 async def test_lone_surrogates_go_every_way_without_a_violation(box: LocalBox, text: str) -> None:
-    async def mirror(prompt: str, data: str | None) -> str:
+    async def mirror(asked: Asked) -> str:
         return text
 
     box.handler = mirror
@@ -139,9 +140,9 @@ async def test_lone_surrogates_go_every_way_without_a_violation(box: LocalBox, t
 
 
 async def test_hostile_strings_are_asked_and_answered_unchanged(box: LocalBox, shared_data: Path) -> None:
-    async def mirror(prompt: str, data: str | None) -> str:
-        assert data == prompt
-        return prompt
+    async def mirror(asked: Asked) -> str:
+        assert asked.data == asked.prompt
+        return asked.prompt
 
     strings = load_naughty_strings(shared_data)
     box.handler = mirror

@@ -15,19 +15,26 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import RLM, ScriptedProvider
 from orchestrator.errors import LimitExceeded, ProviderError
 from orchestrator.gate import Gate
+from orchestrator.journal import Journal
 from orchestrator.ledger import Ledger
 from orchestrator.limits import Limits
+from orchestrator.memory import RunMemory
 from orchestrator.permit import Permit
 from orchestrator.progress import ProgressPrinter
 from orchestrator.providers.base import Message, ModelReply, ModelRequest, TokenUsage
 from orchestrator.recorder import Recorder
+from orchestrator.reply_cache import ReplyCache, TreeCache
 from orchestrator.result import StopReason, SubCall
+from orchestrator.tree_memory import TreeMemory
 from sandbox import messages, protocol
 from sandbox.errors import ProtocolViolation
+from sandbox.messages import Asked
 from sandbox.spec import KernelSettings
 from sandbox.terms import Terms
+from sandbox.tools import NO_TOOLS, Tools, ToolSpec
 from tests.conftest import REPOSITORY
 
 
@@ -99,8 +106,10 @@ QUESTION = [Message(role="user", content="What?")]
 # --- 1. No provider call without a permit. The gate alone holds the providers. ---
 
 
-CALLERS = {"orchestrator/gate.py", "orchestrator/providers/direct.py"}
-"""The second is `llm.query(prompt)` of a caller's own, outside of any run."""
+CALLERS = {"orchestrator/attempt.py", "orchestrator/providers/direct.py", "orchestrator/providers/recording.py"}
+"""The second is `llm.query(prompt)` of a caller's own, outside of any run; the third stands in front of a model: who
+calls it has the permit.
+"""
 
 
 def test_law_1_only_the_gate_calls_a_provider(copied_tree: Path) -> None:
@@ -125,9 +134,22 @@ async def test_law_1_each_attempt_has_its_permit_when_it_starts() -> None:
     model = Model(ledgers)
     door = gate(model, ledgers[0])
     await door.ask_root(QUESTION)
-    await door.handle("What?", None)
+    await door.handle(Asked("What?"))
     assert len(model.reserved) == 2
     assert all(min(reserved) > 0 for reserved in model.reserved)
+
+
+async def test_law_1_whoever_steps_in_has_its_permit_and_a_cached_reply_is_no_call() -> None:
+    ledgers = family()
+    out, there = Model(ledgers, "refuse"), Model(ledgers)
+    out.name = "another"
+    cache = TreeCache(ReplyCache(), max_reply_bytes=1000)
+    limits, recorder = Limits(), Recorder()
+    door = Gate(root=out, sub=out, fallback=[there], cache=cache, limits=limits, ledger=ledgers[0], recorder=recorder)
+    assert [await door.handle(Asked("What?")) for _ in range(2)] == ["yes", "yes"]
+    assert [len(model.reserved) for model in (out, there)] == [1, 1]
+    assert all(min(reserved) > 0 for reserved in out.reserved + there.reserved)
+    assert [(ledger.sub_calls, ledger.spent_tokens) for ledger in ledgers] == [(2, 10)] * 3
 
 
 async def test_law_1_without_a_permit_the_provider_is_not_called() -> None:
@@ -135,7 +157,7 @@ async def test_law_1_without_a_permit_the_provider_is_not_called() -> None:
     model = Model(ledgers)
     with pytest.raises(LimitExceeded):
         await gate(model, ledgers[0]).ask_root(QUESTION)
-    assert isinstance(await gate(model, ledgers[0]).handle("What?", None), messages.SubCallFailure)
+    assert isinstance(await gate(model, ledgers[0]).handle(Asked("What?")), messages.SubCallFailure)
     assert model.reserved == []
 
 
@@ -166,7 +188,7 @@ async def test_law_2_a_permit_is_settled_once_and_charges_every_ancestor(
     door = gate(model, ledgers[0])
 
     async def call() -> None:
-        await (door.handle("What?", None) if sub_call else door.ask_root(QUESTION))
+        await (door.handle(Asked("What?")) if sub_call else door.ask_root(QUESTION))
 
     task = asyncio.create_task(call())
     await model.started.wait()
@@ -184,12 +206,30 @@ async def test_law_2_a_permit_is_settled_once_and_charges_every_ancestor(
     assert counted == [(sub_call, not sub_call), (1, 0), (1, 0)], "to a run above, a child's root is a sub-model"
 
 
+@pytest.mark.parametrize("sub_call", [True, False])
+async def test_law_2_a_permit_is_settled_where_the_attempt_can_not_be_written_down(
+    sub_call: bool, tmp_path: Path, settlings: list[Permit]
+) -> None:
+    ledgers = family()
+    model = Model(ledgers)
+    settings = RLM(ScriptedProvider([])).settings
+    journal = Journal.create(tmp_path / "j", question="What?", context="", settings=settings, files=())
+    memory = RunMemory(TreeMemory(journal, ledgers[0]), 0, ledgers[0], lambda: (1, 1))
+    journal.trace.close()  # whatever is written now fails, as it does on a full disk
+    door = Gate(root=model, sub=model, limits=Limits(), ledger=ledgers[0], recorder=Recorder(), memory=memory)
+    with pytest.raises(ValueError, match="closed"):
+        await (door.handle(Asked("What?")) if sub_call else door.ask_root(QUESTION))
+    assert model.reserved == []
+    assert len(settlings) == 1
+    assert [ledger.reserved_tokens for ledger in ledgers] == [0, 0, 0]
+
+
 async def test_law_2_an_ancestor_can_refuse() -> None:
     top = Ledger(Limits(max_sub_calls=1))
     child = Ledger(Limits(max_sub_calls=50), parent=top)
     model = Model([child])
     door = gate(model, child)
-    answers = [await door.handle("What?", None) for _ in range(2)]
+    answers = [await door.handle(Asked("What?")) for _ in range(2)]
     assert answers == ["yes", messages.SubCallFailure("LimitExceeded", "1 of 1 sub-calls used")]
     assert top.refusals == 1
 
@@ -199,14 +239,15 @@ async def test_law_2_an_ancestor_can_refuse() -> None:
 
 def test_law_3_a_sub_call_has_no_field_for_identity() -> None:
     fields = {field.name for field in dataclasses.fields(messages.Query)}
-    assert fields == {"call_id", "indexes", "prompts", "data", "child"}, "child is its kind, not whose it is"
-    assert list(inspect.signature(Gate.handle).parameters) == ["self", "prompt", "data"]
+    assert fields == {"call_id", "indexes", "asked", "child"}, "child is its kind, not whose it is"
+    assert {field.name for field in dataclasses.fields(Asked)} == {"prompt", "data", "model"}
+    assert list(inspect.signature(Gate.handle).parameters) == ["self", "asked"]
 
 
-def comm(data: dict[str, object], *, comm_id: str = "ours") -> messages.Message:
+def comm(data: dict[str, object], *, comm_id: str = "ours", tools: Tools = NO_TOOLS) -> messages.Message:
     header, content = {"msg_type": "comm_msg"}, {"comm_id": comm_id, "data": data}
     parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
-    terms = Terms.of("ours", KernelSettings())
+    terms = Terms.of("ours", KernelSettings(tools=tools))
     return protocol.decode(messages.IOPUB, [b"<IDS|MSG>", b"", *parts, b"prompt"], terms)
 
 
@@ -222,13 +263,40 @@ def test_law_3_what_a_message_claims_to_be_is_not_even_read() -> None:
         "model": "openai:gpt-6-astra",
         "tool": "sh",
     }
-    assert comm({**QUERY, **claims}) == comm(QUERY) == messages.Query("0" * 32, (0,), ("prompt",), (None,))
+    assert comm({**QUERY, **claims}) == comm(QUERY) == messages.Query("0" * 32, (0,), (Asked("prompt"),))
 
 
 @pytest.mark.parametrize("kind", ["child", "tool", "model", "", None, 5])
 def test_law_3_a_message_of_no_declared_kind_is_a_violation(kind: object) -> None:
     with pytest.raises(ProtocolViolation):
         comm({**QUERY, "kind": kind})
+
+
+async def test_law_3_a_message_names_at_most_a_model_that_the_host_gave() -> None:
+    """The wire takes any short name, since honest cells write any: whether there is one of that name the gate knows."""
+    query = comm({**QUERY, "models": ["openai:gpt-6-astra"]})
+    assert isinstance(query, messages.Query)
+    (ledger,) = family()[2:]
+    model, given = Model([ledger]), Model([ledger])
+    given.name = "openai:gpt-6-astra"
+    door = Gate(root=model, sub=model, sub_llms={"given": given}, limits=Limits(), ledger=ledger, recorder=Recorder())
+    (asked,) = query.asked
+    assert isinstance(asked, Asked)
+    refused = await door.handle(asked)
+    assert isinstance(refused, messages.SubCallFailure)
+    assert refused.kind == "UnknownModel"
+    assert (model.reserved, given.reserved) == ([], [])
+    assert await door.handle(Asked("What?", None, "given")) == "yes"
+    assert len(given.reserved) == 1
+
+
+def test_law_3_a_message_names_at_most_a_tool_that_the_host_gave() -> None:
+    given = Tools(specs=(ToolSpec(name="lookup"),))
+    called: dict[str, object] = {"kind": "tool", "id": "0" * 32, "name": "lookup"}
+    assert comm(called, tools=given) == messages.Query("0" * 32, (0,), (messages.AskedTool("lookup", b"prompt"),))
+    for name, tools in (("sh", given), ("lookup", NO_TOOLS)):
+        with pytest.raises(ProtocolViolation, match="a tool that the host did not give"):
+            comm(called | {"name": name}, tools=tools)
 
 
 def test_law_3_a_message_in_anothers_name_is_a_violation() -> None:

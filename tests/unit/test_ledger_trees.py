@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.ledger_trees import CONCURRENCY, OUTCOMES, Tree
+from tests.bench.budget import without_boxes
+from tests.ledger_trees import CONCURRENCY, MAX_DEPTH, OUTCOMES, Tree
 
 pytestmark = pytest.mark.timeout(3600)  # the full counts take minutes
 
@@ -23,27 +23,17 @@ def _no_log() -> Iterator[None]:
 
 
 def test_no_tree_overshoots_and_every_permit_is_settled_once(repeats: Callable[[int], int]) -> None:
-    outcomes: Counter[str] = Counter()
-    most_in_flight = depths = 0
-    for seed in range(repeats(4000)):
-        tally = asyncio.run(Tree(seed).run())
-        assert tally.overshoots == [], seed
-        assert tally.unsettled == 0, seed
-        assert not tally.left_reserved, seed
-        assert tally.overbilled == [], seed
-        first = tally.ledgers[0]
-        assert first.sub_calls + first.root_calls == len(tally.permits), seed
-        outcomes += tally.outcomes
-        most_in_flight = max(most_in_flight, tally.most_in_flight)
-        depths = max(depths, max(len(list(ledger._lineage())) for ledger in tally.ledgers))
-    assert set(outcomes) == set(OUTCOMES), "each way to fail has happened"
-    assert most_in_flight == CONCURRENCY
-    assert depths == 5
+    *_, total = without_boxes(range(repeats(10_000)))
+    assert total.wrong == []
+    assert (total.overshoots, total.unsettled, total.boxes_left) == (0, 0, 0)
+    assert set(total.outcomes) == set(OUTCOMES), "each way to fail has happened"
+    assert total.most_in_flight == CONCURRENCY
+    assert total.deepest == MAX_DEPTH - 1
 
 
 def test_a_provider_that_bills_more_ends_the_tree_and_leaves_both_numbers(repeats: Callable[[int], int]) -> None:
     ended = 0
-    for seed in range(repeats(2000)):
+    for seed in range(repeats(1000)):
         tally = asyncio.run(Tree(seed, overbills=True).run())
         assert tally.unsettled == 0, seed
         assert not tally.left_reserved, seed

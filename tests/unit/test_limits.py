@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 
+from orchestrator.box_spec import spec_for
 from orchestrator.errors import ConfigError
 from orchestrator.limits import GIB, MIB, UNLIMITED, Deadline, Limits, Usage, merge_limits
-from orchestrator.repl import spec_for
 from sandbox.spec import SandboxSpec
 
 
 def test_the_defaults_are_those_that_the_readme_promises() -> None:
     assert dataclasses.asdict(Limits()) == {
         "max_turns": 30,
+        "max_failed_cells": 5,
+        "max_idle_turns": 3,
         "max_depth": 1,
         "max_sub_calls": 100,
+        "max_tool_calls": 100,
         "max_tokens": 2_000_000,
         "max_cost_usd": UNLIMITED,
         "max_wall_s": 900,

@@ -15,7 +15,7 @@ from sandbox.encoding import encode_frame
 from sandbox.errors import BoxGone
 from sandbox.kernel import Kernel
 from sandbox.link import Link
-from sandbox.messages import RELAY, Query
+from sandbox.messages import RELAY, Asked, Query
 from sandbox.open_cell import OpenCell
 from sandbox.pace import MOST_IN_A_TURN, Pace
 from sandbox.spec import CellLimits, KernelSettings
@@ -113,15 +113,15 @@ async def test_a_flood_of_messages_leaves_turns_to_others(turns: Turns) -> None:
 async def test_a_batch_is_begun_a_few_prompts_a_turn(turns: Turns) -> None:
     begun: Counter[int] = Counter()
 
-    async def handle(prompt: str, data: str | None) -> str:
+    async def handle(asked: Asked) -> str:
         begun[turns.count] += 1
-        return prompt
+        return asked.prompt
 
     ours, box = socket.socketpair()
     pace = Pace()
     link = Link(*await asyncio.open_unix_connection(sock=ours), multiplexed=False)
     calls = SubCalls(link, "c" * 32, handle, pace)
-    query = Query("0" * 32, tuple(range(500)), ("?",) * 500, (None,) * 500)
+    query = Query("0" * 32, tuple(range(500)), (Asked("?"),) * 500)
     await pace.counted(calls.open, query, OpenCell(CellClocks(CellLimits(), 1, no_cpu), 100))
     while begun.total() < 500:
         await asyncio.sleep(0)
@@ -131,8 +131,8 @@ async def test_a_batch_is_begun_a_few_prompts_a_turn(turns: Turns) -> None:
     box.close()
 
 
-async def answer(prompt: str, data: str | None) -> str:
-    return prompt
+async def answer(asked: Asked) -> str:
+    return asked.prompt
 
 
 async def no_cpu() -> float | None:

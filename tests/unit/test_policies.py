@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator import RLM, REPLEnvironment
+from orchestrator.audience import Audience
 from orchestrator.errors import ConfigError, PolicyRefused, ProviderError
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
@@ -36,7 +37,8 @@ from orchestrator.providers.base import Message
 from orchestrator.providers.scripted import ScriptedProvider
 from orchestrator.recorder import MAX_DECISIONS_KEPT, Recorder
 from orchestrator.result import PolicyDecision
-from sandbox.messages import SubCallFailure
+from orchestrator.trace import TraceEvent
+from sandbox.messages import Asked, SubCallFailure
 
 
 class Told(Policy):
@@ -86,7 +88,7 @@ class Door:
         return (await self.gate.ask_root([Message(role="user", content=text) for text in texts])).text
 
     async def sub(self, prompt: str, data: str | None = None) -> str | SubCallFailure:
-        return await self.gate.handle(prompt, data)
+        return await self.gate.handle(Asked(prompt, data))
 
 
 # --- what is seen ---
@@ -118,7 +120,7 @@ async def test_a_gate_of_a_deeper_run_tells_its_depth() -> None:
         depth=2,
     )
     await gate.ask_root([Message(role="user", content="a")])
-    await gate.handle("b", None)
+    await gate.handle(Asked("b"))
     assert [seen.depth for seen in watch.seen] == [2, 2, 3, 3]
     assert door.recorder.outside_calls[0].depth == 3
 
@@ -402,13 +404,13 @@ async def test_a_retry_that_is_refused_does_not_take_back_that_something_was_sen
         Door(EgressLimit(1, floor_bytes=len(SUB_SYSTEM_PROMPT) + 1000), replies=[broken] * 4, document_bytes=1),
         Door(replies=[broken] * 4, max_sub_calls=1),
     ):
-        kinds: list[str] = []
-        door.recorder._listeners = (lambda event, kinds=kinds: kinds.append(event.kind),)  # type: ignore[misc]
+        heard: list[TraceEvent] = []
+        door.recorder._audience = Audience([heard.append])
         assert isinstance(await door.sub("x" * 300, "the text"), SubCallFailure)
         assert len(door.model.requests) == 1
         (call,) = door.recorder.outside_calls
         assert (len(call.prompt), call.data) == (300, "the text")
-        assert kinds[-1] == "sub_call"
+        assert heard[-1].kind == "sub_call"
 
 
 async def test_a_childs_bytes_are_the_whole_trees() -> None:

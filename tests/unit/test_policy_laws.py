@@ -26,7 +26,7 @@ from orchestrator.policies.limits import EgressLimit, MaxPrompt, ModelAllowList
 from orchestrator.policies.secrets import SecretsRedaction
 from orchestrator.providers.base import Message, ModelReply, ModelRequest, TokenUsage
 from orchestrator.recorder import Recorder
-from sandbox.messages import SubCallFailure
+from sandbox.messages import Asked, SubCallFailure
 
 MOODS = ("allow", "report", "redact", "grow", "refuse", "raise", "cancel", "nonsense", "too few texts")
 
@@ -179,7 +179,7 @@ async def _one(gate: Gate, call: str) -> str:
         if call == "root":
             await gate.ask_root([Message(role="system", content="s"), Message(role="user", content="What?")])
             return "answered"
-        task = asyncio.create_task(gate.handle("What?", "data" if call == "sub with data" else None))
+        task = asyncio.create_task(gate.handle(Asked("What?", "data" if call == "sub with data" else None)))
         if call == "cancelled sub":
             await asyncio.sleep(0)
             task.cancel()
@@ -197,7 +197,7 @@ async def test_each_mood_by_itself_is_survived(mood: str) -> None:
     ledger, recorder, model = Ledger(Limits()), Recorder(), Model(seed=3)
     chain = PolicyChain([Moody(1, (mood,))], record=recorder.policy)
     gate = Gate(root=model, sub=model, limits=Limits(), ledger=ledger, recorder=recorder, policies=chain)
-    answer = await gate.handle("What?", None)
+    answer = await gate.handle(Asked("What?"))
     refuses = mood in ("refuse", "raise", "cancel", "nonsense", "too few texts")
     assert (isinstance(answer, SubCallFailure) and answer.kind == "PolicyRefused") == refuses
     assert (len(model.calls) == 0) == refuses

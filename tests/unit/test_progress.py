@@ -12,11 +12,13 @@ import pytest
 
 from orchestrator.limits import Usage
 from orchestrator.policies.limits import EgressLimit
-from orchestrator.progress import CODE_LINES, OUTPUT_LINES, SUB_CALLS_SHOWN, ProgressPrinter, _short
+from orchestrator.progress import CODE_LINES, OUTPUT_LINES, SUB_CALLS_SHOWN, ProgressPrinter
 from orchestrator.providers.base import ModelReply, TokenUsage
 from orchestrator.recorder import Recorder
 from orchestrator.result import StopReason, SubCall
 from orchestrator.screens import PlainScreen
+from orchestrator.tally import short
+from orchestrator.tool_record import ToolCall
 
 SECRET = "what the document says"
 HOSTILE = "\x1b]0;title\x07\x1b[2J\u202e\x9b"
@@ -148,7 +150,7 @@ def test_the_live_line_shows_the_turn_under_way() -> None:
     ],
 )
 def test_numbers_of_the_live_line_are_short(number: int, shown: str) -> None:
-    assert _short(number) == shown
+    assert short(number) == shown
 
 
 @pytest.mark.parametrize(
@@ -280,3 +282,27 @@ def test_a_log_whose_reader_is_gone_ends_no_program(capfd: pytest.CaptureFixture
         thread.join(10)
         assert not thread.is_alive()
     assert capfd.readouterr().err == ""
+
+
+def test_tools_are_counted_in_a_log_and_shown_on_a_terminal() -> None:
+    log, screen = io.StringIO(), Terminal()
+    for stream in (log, screen):
+        recorder = Recorder([ProgressPrinter(stream)])
+        recorder.emit("run_start", START | {"limits": {}})
+        turn = recorder.turn(ModelReply(text="", usage=TokenUsage(input_tokens=1, output_tokens=1)), 1.0)
+        cell = recorder.cell_starts(turn, "pass")
+        arguments = f'{{"name": "{SECRET}{HOSTILE}"}}'
+        recorder.tool_call(ToolCall(tool="lookup", arguments=arguments, argument_bytes=9, called=True, result='"ok"'))
+        failed = ToolCall(tool="lookup", arguments="{}", argument_bytes=2)
+        failed.failed("ToolArgumentError", "lookup needs name")
+        recorder.tool_call(failed)
+        recorder.cell_ends(turn, cell, facts())
+        recorder.run_ends(StopReason.ANSWERED, Usage(turns=1, tool_calls=1), "x")
+    assert "0 characters of output, 2 tool calls (1 ToolArgumentError)\n" in log.getvalue()
+    assert "1 turn, 0 sub-calls, 1 tool call," in log.getvalue()
+    assert SECRET not in log.getvalue()
+    shown = screen.getvalue()
+    assert f'lookup {{"name": "{SECRET}' in shown
+    assert '"ok"' in shown
+    assert "ToolArgumentError: lookup needs name" in shown
+    assert HOSTILE not in shown

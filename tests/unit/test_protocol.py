@@ -22,6 +22,7 @@ from sandbox.messages import (
     RELAY,
     SHELL,
     Answer,
+    Asked,
     Hello,
     Idle,
     KernelExit,
@@ -34,13 +35,13 @@ from sandbox.messages import (
     Welcome,
 )
 from sandbox.protocol import (
-    MAX_BATCH,
     MAX_HEADER_BYTES,
     MAX_JSON_BYTES,
     decode,
     decode_json_value,
     decode_text,
 )
+from sandbox.shapes import MAX_BATCH
 from sandbox.spec import KernelSettings
 from sandbox.terms import Terms
 
@@ -184,9 +185,12 @@ class TestLegalMessages:
 
     def test_what_a_cell_asks(self) -> None:
         one = {"kind": "query", "id": CALL, "indexes": [4], "has_data": [False]}
-        assert comm(one, b"p") == Query(CALL, (4,), ("p",), (None,))
+        assert comm(one, b"p") == Query(CALL, (4,), (Asked("p"),))
         batch = {"kind": "batch", "id": CALL, "indexes": [0, 7], "has_data": [True, False]}
-        assert comm(batch, b"a", b"d", b"b\xff") == Query(CALL, (0, 7), ("a", "b\ufffd"), ("d", None))
+        assert comm(batch, b"a", b"d", b"b\xff") == Query(CALL, (0, 7), (Asked("a", "d"), Asked("b\ufffd")))
+        named = batch | {"models": ["m" * 64, None]}
+        assert comm(named, b"a", b"d", b"b") == Query(CALL, (0, 7), (Asked("a", "d", "m" * 64), Asked("b")))
+        assert comm(one | {"models": ["\u202e"]}, b"p") == Query(CALL, (4,), (Asked("p", None, "\u202e"),))
         full = {"kind": "batch", "id": CALL, "indexes": [0] * MAX_BATCH, "has_data": [True] * MAX_BATCH}
         assert isinstance(comm(full, *[b"x"] * 2 * MAX_BATCH), Query)
         assert comm({"kind": "answer"}, "é".encode()) == Answer("é".encode())
@@ -304,6 +308,12 @@ ILLEGAL: dict[str, Any] = {
         *[b""] * (MAX_BATCH + 1),
     ),
     "indexes and data of two lengths": lambda: comm(QUERY | {"kind": "batch", "has_data": [False, False]}, b"p", b"q"),
+    "a model's name that is long": lambda: comm(QUERY | {"models": ["m" * 65]}, b"p"),
+    "a model's name that is empty": lambda: comm(QUERY | {"models": [""]}, b"p"),
+    "a model that is no name": lambda: comm(QUERY | {"models": [7]}, b"p"),
+    "one model for all": lambda: comm(QUERY | {"models": "m"}, b"p"),
+    "no models": lambda: comm(QUERY | {"models": []}, b"p"),
+    "models and indexes of two lengths": lambda: comm(QUERY | {"kind": "batch", "models": ["m", "m"]}, b"p"),
     "a buffer too few": lambda: comm(QUERY | {"has_data": [True]}, b"p"),
     "a buffer too many": lambda: comm(QUERY, b"p", b"q"),
     "no buffer": lambda: comm(QUERY),

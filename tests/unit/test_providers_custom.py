@@ -16,6 +16,7 @@ import pytest
 from orchestrator.errors import ConfigError, ProviderError
 from orchestrator.providers.base import LLMInterface, Message, ModelRequest, Provider, Role, TokenUsage
 from orchestrator.providers.custom import as_provider, flatten
+from orchestrator.providers.parameters import parameters_of
 from orchestrator.providers.scripted import ScriptedProvider
 
 
@@ -197,3 +198,17 @@ def test_a_call_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
     )
     assert "did not return" in done.stdout
     assert done.stderr == ""
+
+
+def test_what_a_class_says_of_its_model_is_recorded_without_what_may_be_a_key() -> None:
+    class Talks(Own):
+        def get_model_info(self) -> dict[str, Any]:
+            said = {"api_key": "hunter2", "Authorization": "Bearer hunter2", "access_token": "hunter2"}
+            return said | {
+                "url": "http://me:hunter2@h:80/v1?key=hunter2",
+                "bad": "http://me:hunter2@[/v1",
+                "max_tokens": 5,
+            }
+
+    parameters = parameters_of(as_provider(Talks()))
+    assert parameters == {"url": "http://h:80/v1", "bad": "(no address)", "max_tokens": 5}

@@ -1,4 +1,4 @@
-"""The README's tables say what the code says, and its snippets are Python that imports."""
+"""README and docs: tables say what the code says, snippets are Python that imports, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ from orchestrator.cli.main import _Parser
 from orchestrator.cli.options import LIMIT_OPTIONS, ask_parser
 from tests.conftest import REPOSITORY
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = {
+    path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8")
+    for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+}
+ALL = "\n".join(PAGES.values())
+SNIPPETS = re.findall(r"```python\n(.*?)```", ALL, re.DOTALL)
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the table in a section, its header left out."""
-    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    """The cells of the first table below a heading, its header left out."""
+    section = re.split(rf"^#+ {heading}\n", ALL, maxsplit=1, flags=re.MULTILINE)[1]
+    section = re.split(r"^#+ ", section, maxsplit=1, flags=re.MULTILINE)[0]
     rows = [line.replace("\\|", "/") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
 
@@ -72,11 +77,11 @@ def test_a_snippet_parses_and_its_imports_work(snippet: str) -> None:
     tree = ast.parse(snippet)
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert imports
-    exec(compile(ast.Module(body=[*imports], type_ignores=[]), "README.md", "exec"), {})
+    exec(compile(ast.Module(body=[*imports], type_ignores=[]), "a page", "exec"), {})
 
 
 def test_the_commands_parse() -> None:
-    commands = [line for line in README.splitlines() if re.match(r"(grep .*\| )?airlock ask ", line)]
+    commands = [line for line in ALL.splitlines() if re.match(r"(grep .*\| )?airlock ask ", line)]
     assert len(commands) >= 5
     for line in commands:
         words = shlex.split(line[line.index("airlock ask ") :], comments=True)
@@ -85,6 +90,35 @@ def test_the_commands_parse() -> None:
 
 def test_the_make_targets_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"`?make ([a-z-]+)", README))
+    targets = set(re.findall(r"`?make ([a-z-]+)", PAGES["README.md"]))
     assert targets >= {"demo", "test", "check", "help"}
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+
+
+def anchors(page: str) -> set[str]:
+    """What links into a page may name, as GitHub makes it of headings."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    here = (REPOSITORY / name).parent
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[name]):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = here / path if path else REPOSITORY / name
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file.read_text(encoding="utf-8")), target
+
+
+def test_each_feature_links_what_documents_it_and_a_test() -> None:
+    rows = table("What it can do, beside others")
+    assert len(rows) >= 30
+    for what, ours, tested, *others in rows:
+        assert re.search(r"\]\((docs/\w+\.md)?(#[\w-]+)?\)", ours), what
+        (file,) = re.findall(r"\]\((tests/\S+\.py)\)", tested)
+        assert re.search(r"^(async )?def test_", (REPOSITORY / file).read_text(encoding="utf-8"), re.MULTILINE), what
+        assert len(others) == 3, what

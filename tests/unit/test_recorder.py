@@ -53,6 +53,7 @@ def test_listeners_hear_everything_in_order_and_nothing_after_the_end() -> None:
         "sub_call",
         "cell",
         "box_lost",
+        "answer",
         "run_end",
     ]
     texts = {name: text for event in heard for name, text in event.texts.items()}
@@ -81,7 +82,12 @@ def test_a_refusal_is_a_record_of_its_own_with_sizes() -> None:
     assert event.kind == "refusal"
     assert event.facts | {"wall_s": 0} == {
         "turn": 0,
+        "call": None,
+        "child_run": None,
         "model": "m",
+        "name": None,
+        "cell": 0,
+        "cached": False,
         "depth": 2,
         "error_kind": "LimitExceeded",
         "usage": None,

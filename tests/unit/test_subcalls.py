@@ -14,7 +14,7 @@ import pytest
 from sandbox import subcalls
 from sandbox.errors import ProtocolViolation
 from sandbox.link import Link
-from sandbox.messages import CONTROL, Query, SubCallFailure
+from sandbox.messages import CONTROL, Asked, Query, SubCallFailure
 from sandbox.pace import Pace
 from sandbox.subcalls import MAX_ANSWER_CHARS, MAX_OPEN_BYTES, PROMPT_COST_BYTES, SubCalls
 
@@ -44,17 +44,17 @@ class Guest:
         self.asked: list[str] = []
         self._frames = own.frames()
 
-    async def handle(self, prompt: str, data: str | None) -> str | SubCallFailure:
-        self.asked.append(prompt)
-        if prompt.startswith("wait"):
+    async def handle(self, asked: Asked) -> str | SubCallFailure:
+        self.asked.append(asked.prompt)
+        if asked.prompt.startswith("wait"):
             await self.release.wait()
-        if prompt == "fail":
+        if asked.prompt == "fail":
             raise RuntimeError("the host's secret")
-        return SubCallFailure("LimitExceeded", "no more") if prompt == "refuse" else prompt.upper()
+        return SubCallFailure("LimitExceeded", "no more") if asked.prompt == "refuse" else asked.prompt.upper()
 
     async def ask(self, number: int, prompts: Sequence[str], cell: Cell | None = None) -> None:
         count = len(prompts)
-        query = Query(f"{number:032x}", tuple(range(count)), tuple(prompts), (None,) * count)
+        query = Query(f"{number:032x}", tuple(range(count)), tuple(map(Asked, prompts)))
         await self.calls.open(query, cell or self.cell)
 
     async def results(self, count: int) -> dict[tuple[int, int], Any]:
@@ -98,7 +98,7 @@ async def test_answers_go_out_as_they_come(guest: Guest) -> None:
 
 
 async def test_without_a_cell_nothing_is_asked(guest: Guest) -> None:
-    await guest.calls.open(Query("0" * 32, (0, 1), ("a", "b"), (None, None)), None)
+    await guest.calls.open(Query("0" * 32, (0, 1), (Asked("a"), Asked("b"))), None)
     assert await guest.results(2) == {(0, 0): "NoCellRunning", (0, 1): "NoCellRunning"}
     assert guest.asked == []
 

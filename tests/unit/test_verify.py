@@ -151,3 +151,40 @@ def test_what_is_no_trace_is_said_to_be_none(tmp_path: Path) -> None:
         assert verify_trace(path).problem is not None
     with pytest.raises(ConfigError, match="no-such"):
         verify_trace(tmp_path / "no-such")
+
+
+# --- sessions ---
+
+
+def write_session(directory: Path, asks: list[int]) -> TraceFile:
+    trace = TraceFile(directory, keep_text=False)
+    for ask in asks:
+        trace(TraceEvent(kind="run_start", t_s=0.0, facts={"ask": ask}))
+        trace(TraceEvent(kind="run_end", t_s=1.0, facts={"ask": ask}))
+    trace.close()
+    return trace
+
+
+def test_the_questions_of_a_session_follow_each_other_in_one_trace(tmp_path: Path) -> None:
+    trace = write_session(tmp_path, [1, 2, 3])
+    verdict = verify_trace(trace.path, anchor=trace.head)
+    assert (verdict.problem, verdict.lines, verdict.ended) == (None, 6, True)
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"ask": 1}, {"ask": 0}, {"ask": True}, {"ask": "2"}, {"ask": None}, {"ask": [2]}]
+)
+def test_nothing_else_stands_behind_a_runs_end(tmp_path: Path, facts: dict[str, Any]) -> None:
+    trace = TraceFile(tmp_path, keep_text=False)
+    for kind, said in (("run_start", {"ask": 1}), ("run_end", {"ask": 1}), ("run_start", facts)):
+        trace(TraceEvent(kind=kind, t_s=0.0, facts=said))
+    trace.close()
+    assert verify_trace(trace.path).problem == "line 3 stands behind the run's end"
+
+
+def test_a_question_that_did_not_end_is_followed_by_no_other(tmp_path: Path) -> None:
+    trace = TraceFile(tmp_path, keep_text=False)
+    for ask in (1, 2):
+        trace(TraceEvent(kind="run_start", t_s=0.0, facts={"ask": ask}))
+    trace.close()
+    assert verify_trace(trace.path).problem == "line 2 is another run's start"

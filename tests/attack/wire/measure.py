@@ -27,7 +27,7 @@ from sandbox.clocks import CellClocks
 from sandbox.errors import BoxGone, ProtocolViolation, ValueUnavailable
 from sandbox.kernel import Kernel
 from sandbox.link import Link
-from sandbox.messages import SubCallFailure
+from sandbox.messages import Asked, SubCallFailure
 from sandbox.protocol import decode_json_value
 from sandbox.spec import CellLimits, KernelSettings
 from tests.attack.wire.guest import VALUES
@@ -142,7 +142,7 @@ class Attack:
         self.name = name
         self.asked = 0
 
-    async def answer(self, prompt: str, data: str | None) -> str | SubCallFailure:
+    async def answer(self, asked: Asked) -> str | SubCallFailure:
         self.asked += 1
         if self.name in NEVER_ANSWERED:
             await asyncio.Event().wait()

@@ -1,0 +1,52 @@
+"""`airlock replay`: a journal's run once more, without a model, to see whether its cells do the same."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+from orchestrator.cli.differences import differing_lines
+from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.journaled import divergence_lines
+from orchestrator.cli.messages import say
+from orchestrator.journal import FILE, Journal
+
+DESCRIPTION: Final = (
+    "Runs the cells of a journal again in a real box, with every reply from the record: no model is asked and no key "
+    "is needed. Says where what they show differs. What they print of time, chance or IDs differs by nature."
+)
+EPILOG: Final = "exit codes: 0 all is equal, 1 something differs, 2 bad usage, 4 no box\n"
+MAX_SHOWN: Final = 100
+
+
+def replay_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """The options of `airlock replay`."""
+    parser = parser_class(prog="airlock replay", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    parser.add_argument("directory", metavar="DIR", help="the journal's directory, or its journal.jsonl")
+    return parser
+
+
+def replay(options: argparse.Namespace) -> ExitCode:
+    """Run the command.
+
+    Raises:
+        ConfigError: There is no such journal, or it can't be run.
+        BoxError: There is no box for it.
+    """
+    from orchestrator.comparing import compare
+    from orchestrator.sync import run_sync
+
+    path = Path(options.directory)
+    found = run_sync(compare(Journal.open(path.parent if path.name == FILE else path, to_compare=True)))
+    for difference in found.differences[:MAX_SHOWN]:
+        where = f"run {difference.run}, " if difference.run else ""
+        lines = differing_lines(difference.recorded, difference.now)
+        head = f"{where}turn {difference.turn}, cell {difference.cell}: the {difference.what} differs"
+        sys.stdout.write("\n  ".join([head, *lines]) + "\n")
+    if found.problem is not None:
+        say("\n".join([str(found.problem), *divergence_lines(found.problem, advice=False)]))
+    left_out = f"; {found.left_out} that cost their box were left out" if found.left_out else ""
+    say(f"{found.cells} cells ran again, {len(found.differences)} differ{left_out}")
+    return ExitCode.ANSWERED if found.same else ExitCode.INTERNAL

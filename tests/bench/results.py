@@ -1,0 +1,40 @@
+"""Where findings go: JSON for programs, Markdown for people, a plot for both."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.bench.environments import PLOTTER, python_of
+from tests.bench.own_process import REPOSITORY, say
+
+
+def default_folder(machine: Mapping[str, Any]) -> Path:
+    """``tests/bench/results/DATE-HOST``."""
+    return Path(__file__).parent / "results" / f"{machine['date'][:10]}-{machine['host']}"
+
+
+def write(folder: Path, name: str, findings: Mapping[str, Any], markdown: str, *, plot: bool = True) -> None:
+    """Write ``NAME.json``, ``NAME.md`` and, where matplotlib is, ``NAME.svg``; print the Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(findings, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown)
+    print(markdown, flush=True)
+    if plot:
+        _draw(path)
+    say(f"written to {folder}")
+
+
+def _draw(path: Path) -> None:
+    python = python_of(PLOTTER)
+    if not Path(python).exists():
+        python = sys.executable  # which may have matplotlib
+    command = [python, "-m", "tests.bench.plot", str(path)]
+    drawn = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if drawn.returncode:
+        say("no plot: " + (drawn.stderr.strip().splitlines() or ["?"])[-1])
