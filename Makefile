@@ -47,5 +47,5 @@ venv: ## make .venv from the locked requirements
 	@sh .ci/setup.sh venv
 
 clean: ## remove .venv and caches (images stay; before it: airlock clean --all)
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	@rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	@find orchestrator sandbox images tests -name __pycache__ -type d -prune -exec rm -rf {} +

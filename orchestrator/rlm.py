@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -91,8 +90,7 @@ class RLM:
             cells in the fresh box, with the answers that they had got (`orchestrator.past`). It takes as long as they
             took, and counts as the run's time.
         journal_dir: A directory for what `resume` needs to go on with a run after its process was killed: one run's,
-            the document's text included, for its owner alone (`orchestrator.journal`). By default nothing is kept. It
-            is a trace too, which the result names where there is no ``trace_dir``.
+            the document's text included, for its owner alone (`orchestrator.journal`). By default nothing is kept.
         context_mode: What a text is in the box: a ``str``; a ``lazy`` text, read from the disk where code looks
             at it; or (``auto``) lazy where four times its bytes would not fit ``Limits.memory_bytes``. A large file, as
             a `pathlib.Path`, takes no memory of this process (`orchestrator.intake`).
@@ -318,17 +316,17 @@ class RLM:
         listeners: Sequence[Listener],
         journal: Journal | None,
     ) -> RunResult:
-        with contextlib.ExitStack() as files:
-            if journal:
-                files.callback(journal.close)
-            trace = self._trace()
-            if trace:
-                files.callback(trace.close)
-            records = filter(None, (trace, journal.file if journal else None))  # the result names the first one
-            recorder = self._recorder([*listeners, *records])
+        records: list[TraceFile] = [journal.trace] if journal else []
+        try:
+            if trace := self._trace():
+                records.insert(0, trace)  # the result names the first one
+            recorder = Recorder([*listeners, *records], output_chars=self.limits.max_output_chars)
             if journal:
                 journal.begins()
             return await Run(self._settings, question, context, documents, recorder, journal=journal).run()
+        finally:
+            for record in records:
+                record.close()
 
     def stream(self, question: str, context: Any, *, listeners: Sequence[Listener] = ()) -> RunStream:
         """Ask, and read what happens while it does.
@@ -343,9 +341,6 @@ class RLM:
             is raised behind the last event.
         """
         return RunStream(lambda reader: self.arun(question, context, listeners=[*listeners, reader]))
-
-    def _recorder(self, listeners: Sequence[Listener]) -> Recorder:
-        return Recorder(listeners, output_chars=self._settings.limits.max_output_chars)
 
     def _trace(self) -> TraceFile | None:
         if self._trace_dir is None:

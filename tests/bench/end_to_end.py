@@ -30,9 +30,9 @@ from typing import Any
 
 from sandbox.engine import Engine
 from sandbox.image import ensure_image
+from tests.bench.findings import default_folder, missed, write
 from tests.bench.machine import machine, machine_lines, versions
 from tests.bench.own_process import REPOSITORY, Failed, interruptible, measure_apart, measured_here, say
-from tests.bench.results import default_folder, write
 
 TURNS, CALLS = 10, 5
 PRINTED_CHARS = 50_000_000
@@ -152,7 +152,7 @@ def markdown(findings: Mapping[str, Any]) -> str:
         for name, values in figures.items():
             aim, median = AIMS[part][name], statistics.median(values)
             most = "-" if aim == float("inf") else f"{aim:g}"
-            verdict = "" if most == "-" else "met" if median <= aim else f"missed by {median / aim - 1:.0%}"
+            verdict = "" if most == "-" else "met" if median <= aim else missed(median / aim)
             lines.append(f"| {name} | {median:,.3g} | {max(values):,.3g} | {most} | {verdict} |")
     return "\n".join([*lines, ""])
 

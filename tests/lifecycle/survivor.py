@@ -1,9 +1,10 @@
 """A run with a journal that kills itself behind a line of it, and is gone on with, for `tests.lifecycle.test_resume`.
 
-    python -m tests.lifecycle.survivor PLAN DIRECTORY LINE ask|resume [allow]
+    python -m tests.lifecycle.survivor PLAN DIRECTORY LINE ask|resume [allow] [more]
 
-LINE counts the lines that this life writes, or as ``KIND:NUMBER`` those of a kind; 0 kills nothing. The models are
-scripts that write each call into DIRECTORY.calls before they reply. The last line of stdout is the result, as JSON.
+LINE counts the lines that this life writes, or as ``KIND:NUMBER`` those of a kind; 0 kills nothing. With ``more``
+the root is shown more of each output than in other lives. The models are scripts that write each call into
+DIRECTORY.calls before they reply. The last line of stdout is the result, as JSON.
 """
 
 from __future__ import annotations
@@ -77,8 +78,6 @@ LIMITS: Final[dict[str, dict[str, Any]]] = {
     "summed up": {"max_output_chars": 2_000},
     "strategies": {"max_idle_turns": 2},
 }
-LATER_LIMITS: Final[dict[str, dict[str, Any]]] = {"summed up": {"max_output_chars": 4_000}}
-"""Of all lives but the first one."""
 SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "restored box": {"on_kill": "replay"},
     "summed up": {"root_window_tokens": 9_000},
@@ -152,8 +151,8 @@ def main(plan: str, directory: str, line: str, what: str, *allowed: str) -> None
     """One life."""
     _killed_behind(line)
     models = Models(plan, Path(f"{directory}.calls"))
-    later = LATER_LIMITS.get(plan, {}) if what == "resume" else {}
-    limits = Limits(**{"max_sub_calls": 50, **LIMITS.get(plan, {}), **later})
+    more = {"max_output_chars": 4_000} if "more" in allowed else {}
+    limits = Limits(**{"max_sub_calls": 50, **LIMITS.get(plan, {}), **more})
     settings = SETTINGS.get(plan, {})
     if plan == "strategies":
         settings = {"strategies": [Strategy(root_llm=models.second, note="Be brief.")]}

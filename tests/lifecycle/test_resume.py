@@ -143,7 +143,7 @@ def test_it_sums_up_and_changes_its_strategy_where_it_had_done_so_and_so_does_a_
     assert run.in_flight == 0
     early = asyncio.run(compare(Journal.open(run.directory, to_compare=True)))
     assert (early.same, early.cells) == (True, turns)
-    run.assert_ended_well(result := run.live())
+    run.assert_ended_well(result := run.live(0, "more"))
     kinds = Counter(written["kind"] for written in run.lines)
     assert kinds["compaction"] + kinds["strategy"] == 1
     late = asyncio.run(compare(Journal.open(run.directory, to_compare=True)))

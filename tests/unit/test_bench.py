@@ -52,7 +52,12 @@ def test_a_table_has_medians_p95_ratios_and_what_is_missing() -> None:
 
 @pytest.mark.parametrize(
     ("figure", "words", "met"),
-    [(0.002, "0.5x: met", True), (0.0024, "0.6x: met", True), (0.003, "0.75x: missed by 25%", False)],
+    [
+        (0.002, "0.5x: met", True),
+        (0.0024, "0.6x: met", True),
+        (0.003, "0.75x: missed by 25%", False),
+        (0.012, "3x: missed, 5 times the aim", False),
+    ],
 )
 def test_an_aim_is_held_against_another_figure_of_the_same_run(figure: float, words: str, met: bool) -> None:
     found = findings(airlock={"cell": [figure]}, open_kernel={"cell": [0.004]})

@@ -17,10 +17,10 @@ from typing import Any
 
 from sandbox.engine import Engine
 from sandbox.image import ensure_image
+from tests.bench.findings import default_folder, write
 from tests.bench.growth.fit import growth_of
 from tests.bench.machine import machine, machine_lines, versions
 from tests.bench.own_process import Failed, interruptible, measure_apart, say
-from tests.bench.results import default_folder, write
 
 M = 1_000_000
 QUICK = {

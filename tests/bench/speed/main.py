@@ -16,9 +16,9 @@ from sandbox.errors import EngineUnavailable
 from sandbox.image import ensure_image
 from sandbox.spec import SandboxSpec
 from tests.bench.environments import make_plotter
+from tests.bench.findings import default_folder, write
 from tests.bench.machine import machine, versions
 from tests.bench.own_process import Failed, say
-from tests.bench.results import default_folder, write
 from tests.bench.speed.figures import Counts
 from tests.bench.speed.peers import LABEL, PEERS, Peer, install, peer_image, remove_leftovers
 from tests.bench.speed.rounds import Subject, play

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tests.bench.findings import missed
 from tests.bench.machine import machine_lines
 from tests.bench.speed.rows import AIMS, MB, ROWS, SUBJECTS, Aim, Row
 
@@ -43,7 +44,7 @@ def verdict(aim: Aim, findings: Mapping[str, Any]) -> tuple[str, bool | None]:
         over = f"{figure / against:.3g}x"
     if figure <= aim.most * against:
         return f"{over}: met", True
-    return f"{over}: missed by {figure / (aim.most * against) - 1:.0%}", False
+    return f"{over}: {missed(figure / (aim.most * against))}", False
 
 
 def markdown(findings: Mapping[str, Any]) -> str:

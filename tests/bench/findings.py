@@ -30,6 +30,11 @@ def write(folder: Path, name: str, findings: Mapping[str, Any], markdown: str, *
     say(f"written to {folder}")
 
 
+def missed(times_the_aim: float) -> str:
+    """By how much, in words."""
+    return f"missed by {times_the_aim - 1:.0%}" if times_the_aim <= 2 else f"missed, {times_the_aim:.3g} times the aim"
+
+
 def _draw(path: Path) -> None:
     python = python_of(PLOTTER)
     if not Path(python).exists():
