@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from orchestrator.policies.canary import Canary
     from orchestrator.policies.limits import EgressLimit, MaxPrompt, ModelAllowList
     from orchestrator.policies.secrets import SecretsRedaction, redact_secrets
+    from orchestrator.pool import SandboxPool
     from orchestrator.prompts import RLM_NO_SUBCALLS_PROMPT, RLM_SYSTEM_PROMPT, RLM_SYSTEM_PROMPT_CONSERVATIVE
     from orchestrator.providers.anthropic import AnthropicInterface
     from orchestrator.providers.base import LLMInterface
@@ -74,6 +75,7 @@ _HOMES = {
     "Usage": "orchestrator.limits",
     "RunStream": "orchestrator.stream",
     "TraceEvent": "orchestrator.trace",
+    "SandboxPool": "orchestrator.pool",
     "SandboxSpec": "sandbox.spec",
     "RunResult": "orchestrator.result",
     "StopReason": "orchestrator.result",
@@ -145,6 +147,7 @@ __all__ = [
     "ReplyCache",
     "RunResult",
     "RunStream",
+    "SandboxPool",
     "SandboxSpec",
     "ScriptedProvider",
     "SecretsRedaction",

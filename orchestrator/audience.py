@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from orchestrator.errors import ConfigError
 from orchestrator.result import TraceInfo
 from orchestrator.trace import TraceEvent, TraceFile
 
@@ -12,6 +13,31 @@ _log = logging.getLogger(__name__)
 
 Listener = Callable[[TraceEvent], None]
 """Is called with each event, on the event loop: be quick, for the run waits. One that raises gets no more events."""
+
+
+def checked_ask(question: object, listeners: object) -> tuple[Listener, ...]:
+    """Who is to be told of the work on a question.
+
+    Raises:
+        ConfigError: It is no question, or they are no list of functions.
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise ConfigError(f"query: {question!r:.80} is not a question (a str that is not blank)")
+    return checked_listeners(listeners)
+
+
+def checked_listeners(listeners: object) -> tuple[Listener, ...]:
+    """Who is to be told.
+
+    Raises:
+        ConfigError: They are no list of functions.
+    """
+    if not isinstance(listeners, Sequence) or isinstance(listeners, str):
+        raise ConfigError(f"listeners: of type {type(listeners).__name__}; give a list of functions")
+    for index, listener in enumerate(listeners):
+        if not callable(listener):
+            raise ConfigError(f"listeners[{index}]: of type {type(listener).__name__}, which can't be called")
+    return tuple(listeners)
 
 
 class Audience:

@@ -188,7 +188,9 @@ def _read_bytes(path: str, max_bytes: int) -> bytes:
             raise
         raise ContextError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > max_bytes:
-        raise ContextError(f"{path}: is larger than {max_bytes:,} bytes; cut it into parts")
+        raise ContextError(
+            f"{path}: is larger than {max_bytes:,} bytes; cut it into parts, or ask about it alone, with no journal"
+        )
     return data
 
 

@@ -14,32 +14,34 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
+import stat
 import time
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.context import MAX_DOCUMENT_BYTES, Context, check_context, load_documents
-from orchestrator.errors import ConfigError, ContextError
+from orchestrator.errors import ConfigError
+from orchestrator.journal_context import files_record, read_again, write_copy, write_new
 from orchestrator.limits import MIB, UNLIMITED, Usage
 from orchestrator.record_reader import read_record
 from orchestrator.recorded import Record, event_key
+from orchestrator.regular_file import open_regular
 from orchestrator.result import RunResult, StopReason
+from orchestrator.seal import is_sealed, seal_of
 from orchestrator.trace import TraceEvent, TraceFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.context import Context
     from orchestrator.settings import RunSettings
 
 FORMAT: Final = "airlock-journal/1"
 FILE: Final = "journal.jsonl"
 ABOUT: Final = "run.json"
-COPY: Final = "context.json"
 MAX_ABOUT_BYTES: Final = 8 * MIB
 
 _SYNCED: Final = frozenset({"run_start", "root_reply", "call", "permit", "cell", "resume", "run_end"})
@@ -56,7 +58,7 @@ class JournalFile(TraceFile):
         ConfigError: Another process has it, it can't be written or read, or it was changed.
     """
 
-    _OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+    _OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK  # of a pipe, too, nobody waits for
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, keep_text=True, redact=False)
@@ -97,9 +99,16 @@ class JournalFile(TraceFile):
 
     def _write(self, record: dict[str, Any]) -> None:
         super()._write(record)
-        if record["kind"] in _SYNCED:
+        if record["kind"] in _SYNCED and not _is_free_failure(record):
             with contextlib.suppress(OSError):  # a file system that can't
                 os.fdatasync(self._file.fileno())
+
+
+def _is_free_failure(record: dict[str, Any]) -> bool:
+    """Whether it is what cost nothing and brought nothing. A cell can be refused ten thousand times, and a disk takes
+    milliseconds for each line that it is waited for.
+    """
+    return record["kind"] == "call" and record["failure"] is not None and not record["permits"]
 
 
 class Journal:
@@ -110,6 +119,8 @@ class Journal:
         about: What was asked, about what, and how, as ``run.json`` has it.
         file: Its trace; None where nothing is written.
         record: What earlier lives left in it.
+        own: Whether ``run.json`` is as this user wrote it on this machine (`orchestrator.seal`). What another one says
+            of models, addresses, files and limits is a stranger's word.
         allow_divergence: Whether a question that is not in the record is paid for, instead of ending the run.
         asks_nobody: Whether this life is for comparing alone: whatever is not in the record, fails.
     """
@@ -119,6 +130,7 @@ class Journal:
         self.about = about
         self.file: JournalFile | None = None
         self.record = Record()
+        self.own = True
         self.allow_divergence = False
         self.asks_nobody = False
 
@@ -144,9 +156,9 @@ class Journal:
             command: The command's options, for `airlock resume`.
 
         Raises:
-            ConfigError: The directory has a journal, or can't be written.
+            ConfigError: The directory has a journal, another user may change it, or it can't be written.
         """
-        if os.path.lexists(directory / ABOUT):
+        if os.path.lexists(directory / ABOUT) or os.path.lexists(directory / FILE):
             raise ConfigError(
                 f"{str(directory)!r} has a journal already: name another directory, or resume it "
                 f"(airlock resume {directory})"
@@ -156,14 +168,15 @@ class Journal:
             "question": question,
             "models": _models(settings),
             "settings": _settings(settings),
-            "context": _files(files) if files else {"copy_sha256": None},
+            "context": files_record(files) if files else {"copy_sha256": None},
             "command": command,
         }
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_others(directory)
             if not files:
-                about["context"] = {"copy_sha256": _write_new(directory / COPY, json.dumps(context).encode())}
-            _write_new(directory / ABOUT, json.dumps(about, indent=1).encode())
+                about["context"] = {"copy_sha256": write_copy(directory, context)}
+            write_new(directory / ABOUT, json.dumps(about | {"seal": seal_of(about)}, indent=1).encode())
         except OSError as error:
             raise ConfigError(f"the journal {str(directory)!r} can't be written: {error.strerror}") from error
         journal = cls(directory, about)
@@ -188,7 +201,7 @@ class Journal:
         """
         path = directory / ABOUT
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 about = json.loads(file.read(MAX_ABOUT_BYTES))
         except (OSError, ValueError, RecursionError) as error:
             why = getattr(error, "strerror", None) or "is not JSON"
@@ -199,7 +212,9 @@ class Journal:
         missing = [name for name in ("question", "models", "settings", "context", "command") if name not in about]
         if missing or not isinstance(about["question"], str) or not isinstance(about["context"], dict):
             raise ConfigError(f"{path}: {', '.join(missing) or 'question or context'} is missing or wrong")
+        seal = about.pop("seal", None)
         journal = cls(directory, about)
+        journal.own = is_sealed(about, seal)
         if to_compare:
             journal.asks_nobody = True
             journal.record = read_record(directory / FILE)
@@ -215,21 +230,7 @@ class Journal:
             ConfigError: It is not what it was.
             ContextError: A file can't be read.
         """
-        kept = self.about["context"]
-        if "files" in kept:
-            paths = [str(file["path"]) for file in kept["files"]]
-            for path, file in zip(paths, kept["files"], strict=True):
-                if _file_digest(path) != file["sha256"]:
-                    raise ConfigError(f"{path}: has changed since the journal was begun; its run can't go on with it")
-            return load_documents(paths)
-        copy = self.directory / COPY
-        try:
-            raw = copy.read_bytes()
-        except OSError as error:
-            raise ContextError(f"{copy}: can't be read: {error.strerror}") from error
-        if hashlib.sha256(raw).hexdigest() != kept.get("copy_sha256"):
-            raise ConfigError(f"{copy}: is not the context that the journal was begun with")
-        return check_context(json.loads(raw))
+        return read_again(self.about["context"], self.directory)
 
     def check(self, settings: RunSettings) -> None:
         """Whether a run with these settings is the one that is recorded. Limits may differ.
@@ -258,18 +259,20 @@ class Journal:
         end = self.record.end
         if end is None:
             return None
-        answer = end.get("answer")
-        return RunResult(
-            answer=answer,
-            answer_kind=end["answer_kind"],
-            valid=end["valid"],
-            stop_reason=StopReason(end["stop_reason"]),
-            stop_detail=end["stop_detail"],
-            usage=_usage(end["usage"]),
-            turns=(),
-            isolation=None,
-            trace=self.file.info() if self.file else None,
-        )
+        try:
+            return RunResult(
+                answer=None if end.get("answer") is None else str(end["answer"]),
+                answer_kind=end["answer_kind"],
+                valid=end["valid"],
+                stop_reason=StopReason(end["stop_reason"]),
+                stop_detail=end["stop_detail"],
+                usage=_usage(end["usage"]),
+                turns=(),
+                isolation=None,
+                trace=self.file.info() if self.file else None,
+            )
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise ConfigError(f"{self.directory / FILE}: the run's end is not complete: {error!r:.80}") from error
 
     @property
     def trace(self) -> JournalFile:
@@ -320,26 +323,8 @@ def _plain(value: float | Decimal) -> float | str:
     return str(value) if isinstance(value, Decimal) else value
 
 
-def _files(paths: Sequence[str]) -> dict[str, Any]:
-    return {"files": [{"path": os.path.abspath(path), "sha256": _file_digest(path)} for path in paths]}
-
-
-def _file_digest(path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            raw = file.read(MAX_DOCUMENT_BYTES + 1)
-    except OSError as error:
-        raise ContextError(f"{path}: can't be read: {error.strerror}") from error
-    return hashlib.sha256(raw).hexdigest()
-
-
-def _write_new(path: Path, raw: bytes) -> str:
-    """Write a file that appears whole or not at all. Returns its SHA-256."""
-    part = path.with_name(path.name + ".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
-    return hashlib.sha256(raw).hexdigest()
+def _refuse_others(directory: Path) -> None:
+    """Who may change the directory could read what is put into it, and say what a resumed run does."""
+    status = directory.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(f"another user may change {str(directory)!r}: name a directory of your own for the journal")

@@ -62,13 +62,11 @@ class Ledger:
         self.output_tokens = 0
         self.estimated_tokens = 0
         self.reserved_tokens = 0
-        self.spent_usd = _NOTHING
-        self.reserved_usd = _NOTHING
+        self.spent_usd = self.reserved_usd = self.foreseen_usd = _NOTHING
         self.unpriced_calls = 0
         self.cache_hits = 0
         self.sent_bytes = 0
-        self.foreseen_calls = self.foreseen_tokens = 0
-        self.foreseen_usd = _NOTHING
+        self.foreseen_calls = self.foreseen_tokens = self.foreseen_bytes = 0
         self._overbilled = False
 
     def _lineage(self) -> Iterator[Ledger]:
@@ -219,6 +217,7 @@ class Ledger:
         self.foreseen_calls += sign * (charge.sub_call or charge.run != 0)
         self.foreseen_tokens += sign * (charge.usage.input_tokens + charge.usage.output_tokens)
         self.foreseen_usd += sign * (charge.usd or _NOTHING)
+        self.foreseen_bytes += sign * charge.sent_bytes
 
     def charge_recorded(self, charge: Charge, *, sub_call: bool) -> None:
         """Charge a call of an earlier life again, here and in every ancestor. The first of them foresaw it.
@@ -259,9 +258,9 @@ class Ledger:
 
     @property
     def tree_sent_bytes(self) -> int:
-        """What the whole recursion tree has sent to providers: the first ancestor's count holds all of it."""
+        """What the whole tree has sent to providers, in earlier lives too; the first ancestor's count holds it."""
         *_, first = self._lineage()
-        return first.sent_bytes
+        return first.sent_bytes + first.foreseen_bytes
 
     @contextlib.contextmanager
     def sends(self, size_bytes: int) -> Iterator[None]:

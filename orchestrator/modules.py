@@ -6,7 +6,6 @@ module of the box's. What they do, they do in the box, with a cell's rights.
 
 from __future__ import annotations
 
-import contextlib
 import keyword
 import os
 import stat
@@ -17,6 +16,7 @@ from typing import Final
 
 from orchestrator.errors import ConfigError
 from orchestrator.limits import MIB
+from orchestrator.regular_file import open_regular
 
 Modules = Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
 """Paths of ``.py`` files and of folders that are packages; or, by the name to import, such a path (a `Path`) or the
@@ -103,9 +103,12 @@ def _read(name: str, path: Path) -> dict[str, bytes]:
     try:
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode) and path.suffix == ".py":
-            return {f"{name}.py": _read_file(path, where)}
+            return {f"{name}.py": _read_file(path)}
         if stat.S_ISDIR(mode):
-            found = dict(_read_folder(path, name, where, 1))
+            found: dict[str, bytes] = {}
+            for inner, text in _read_folder(path, name, where, 1):
+                found[inner] = text
+                _check_size(found)  # before more is read
             if f"{name}/__init__.py" not in found:
                 raise ConfigError(f"{where}: is no package: it has no __init__.py")
             return found
@@ -131,18 +134,15 @@ def _read_folder(folder: Path, name: str, where: str, depth: int) -> Iterator[tu
         if entry.is_dir(follow_symlinks=False):
             yield from _read_folder(Path(entry.path), f"{name}/{entry.name}", where, depth + 1)
         elif entry.is_file(follow_symlinks=False) and entry.name.endswith(".py"):
-            yield f"{name}/{entry.name}", _read_file(Path(entry.path), where)
+            yield f"{name}/{entry.name}", _read_file(Path(entry.path))
         else:
             raise ConfigError(f"{where}: holds {entry.name!r}; only .py files can be given")
 
 
-def _read_file(path: Path, where: str) -> bytes:
+def _read_file(path: Path) -> bytes:
     """Not through a link that took the file's place just now, and not from a pipe that never ends."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with contextlib.closing(os.fdopen(descriptor, "rb")) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfigError(f"{where}: is no regular file")
-        raw: bytes = file.read(MAX_BYTES + 1)
+    with open_regular(path, os.O_NOFOLLOW) as file:
+        raw = file.read(MAX_BYTES + 1)
     _check_size({str(path): raw})
     return raw
 

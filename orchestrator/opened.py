@@ -86,6 +86,8 @@ class OpenBox:
                 modules=settings.modules,
                 tools=Tools(specs=run.tree.tools.specs, handler=box._tool),
                 past=Past(box._memory, runs_again=settings.on_kill == "replay"),
+                pool=settings.pool,
+                waits=not run.is_child,
             )
         return box
 

@@ -61,6 +61,7 @@ class ProgressPrinter:
         self._output = OutputLines() if whole_output else None
         self._trace = trace
         self._tally = Tally()
+        self._begun = False
         self._ended = False
         self._question = ""
         prefix = "" if self._show_text else "airlock: "
@@ -69,6 +70,7 @@ class ProgressPrinter:
 
     def __call__(self, event: TraceEvent) -> None:
         """Show one event."""
+        self._begun = True
         self._tally.take(event)
         with contextlib.suppress(OSError, ValueError):  # the reader of the stream is gone, or it is closed
             if event.kind == "run_start":
@@ -85,8 +87,8 @@ class ProgressPrinter:
             self._screen.show(((one_line(text, PLAIN_LINE_CHARS), "yellow"),))
 
     def left_behind(self) -> None:
-        """Show what is known of a run that nobody waits for any more; nothing where its end was shown."""
-        if not self._ended:
+        """Show what is known of a run that nobody waits for any more; nothing if it never began, or ended."""
+        if self._begun and not self._ended:
             self._ended = True
             with contextlib.suppress(OSError, ValueError):
                 self._screen.show(self._end_line("cancelled", self._tally.so_far()), whole=True)

@@ -31,8 +31,12 @@ from orchestrator.recorded import (
     prompt_digest,
     shown_prompt,
 )
+from orchestrator.regular_file import open_regular
 from orchestrator.result import PolicyDecision
 from sandbox.messages import SubCallFailure
+
+_MOST: Final = 2**53
+"""Of any count, amount and time, as `orchestrator.attempt` takes tokens."""
 
 
 def read_record(path: Path) -> Record:
@@ -54,7 +58,7 @@ def read_record(path: Path) -> Record:
 def _lines(path: Path, record: Record) -> Iterator[tuple[int, dict[str, Any]]]:
     ended = False
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             number = 0
             while raw := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
@@ -73,7 +77,7 @@ def _lines(path: Path, record: Record) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _take(record: Record, line: dict[str, Any]) -> None:
     kind: str = line["kind"]
-    record.wall_s = max(record.wall_s, float(line["t_s"]))
+    record.wall_s = max(record.wall_s, _seconds(line["t_s"]))
     if note := _NOTES.get(kind):
         note(record, line)
         return
@@ -99,13 +103,13 @@ def _resumed(record: Record, line: dict[str, Any]) -> None:
 
 
 def _permit(record: Record, line: dict[str, Any]) -> None:
-    usage = TokenUsage(input_tokens=int(line["tokens"]), output_tokens=0, estimated=True)
+    usage = TokenUsage(input_tokens=_count(line["tokens"]), output_tokens=0, estimated=True)
     record.charges[int(line["permit"])] = Charge(
         run=int(line["run"]),
         sub_call=bool(line["sub_call"]),
         usage=usage,
         usd=_money(line["usd"]),
-        sent_bytes=int(line["sent_bytes"]),
+        sent_bytes=_count(line["sent_bytes"]),
     )
 
 
@@ -222,16 +226,34 @@ _EVENTS: Final[dict[str, Callable[[Record, dict[str, Any]], None]]] = {
 def usage_from(values: dict[str, Any]) -> TokenUsage:
     """Tokens as a journal has them."""
     return TokenUsage(
-        input_tokens=int(values["input_tokens"]),
-        output_tokens=int(values["output_tokens"]),
-        cached_input_tokens=int(values["cached_input_tokens"]),
-        cache_write_tokens=int(values["cache_write_tokens"]),
+        input_tokens=_count(values["input_tokens"]),
+        output_tokens=_count(values["output_tokens"]),
+        cached_input_tokens=_count(values["cached_input_tokens"]),
+        cache_write_tokens=_count(values["cache_write_tokens"]),
         estimated=bool(values["estimated"]),
     )
 
 
+def _count(value: Any) -> int:
+    """Of tokens or bytes. Less than none would be given to the run on top of its limits."""
+    if type(value) is not int or not 0 <= value <= _MOST:
+        raise ValueError(f"{value!r:.40} is no count")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if not 0 <= (seconds := float(value)) <= _MOST:
+        raise ValueError(f"{value!r:.40} is no time")
+    return seconds
+
+
 def _money(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
+    if text is None:
+        return None
+    usd = Decimal(text)
+    if not usd.is_finite() or not 0 <= usd <= _MOST:
+        raise ValueError(f"{text!r:.40} is no amount")
+    return usd
 
 
 def _asked(line: dict[str, Any]) -> Asked:

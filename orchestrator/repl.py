@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.bound import Bound
 from orchestrator.box_errors import our_errors
 from orchestrator.boxes import Boxes, BoxTurns
-from orchestrator.errors import SetupError
+from orchestrator.errors import ContextError, SetupError
 from orchestrator.limits import Deadline, Limits
 from orchestrator.past import Past, Restored
+from orchestrator.pool import SandboxPool
 from sandbox.cell import CellResult
 from sandbox.children import Children
 from sandbox.errors import BoxGone
@@ -26,6 +28,7 @@ from sandbox.variables import Variables
 SUB_CALL_FUNCTIONS = ("llm_query", "llm_query_batched")
 CHILD_FUNCTIONS = ("rlm_query", "rlm_query_batched")
 REPORT_FUNCTIONS = ("report", "declare_labels")
+_PLACE_OF_SYNTAX_ERROR: Final = re.compile(r" \(\d+\.py, line \d+\)$")  # the file is one that the kernel made up
 
 
 class Repl:
@@ -78,6 +81,8 @@ class Repl:
         modules: Mapping[str, bytes] | None = None,
         tools: Tools = NO_TOOLS,
         past: Past | None = None,
+        pool: SandboxPool | None = None,
+        waits: bool = True,
     ) -> Repl:
         """Start a box, bind `context`, which is `context_0` too, and run the setup code.
 
@@ -100,6 +105,8 @@ class Repl:
             modules: What cells can import (`KernelSettings`).
             tools: Functions outside of the box that cells can call.
             past: What happened in this box in an earlier life of its run, and happens again in a fresh one.
+            pool: Where its boxes come from; None starts each anew.
+            waits: Whether to wait where the pool has no place for it.
 
         Raises:
             BoxError: No engine, no image, or the box would not start.
@@ -127,6 +134,8 @@ class Repl:
                 settings=settings,
                 handler=handler,
                 children=children,
+                pool=pool.boxes if pool is not None else None,
+                waits=waits,
             )
             past = past or Past(lambda: None, runs_again=False)
             repl = cls(sandbox, host.store, limits, deadline, turns or Boxes.one().turns(), on_box, setup_code, past)
@@ -154,22 +163,36 @@ class Repl:
         """Get ready for the next question: contexts are bound as they were given, all else stays as it is.
 
         Returns:
-            Whether all variables are gone: the box was lost, and its cells have not run again in the fresh one.
+            Whether all variables are gone: the box was lost, or takes its contexts no more, and its cells have not run
+            again in a fresh one.
 
         Raises:
             BoxError: A fresh one would not start.
             ProtocolViolation: It misbehaved since the last question.
         """
         self.bound.drop_late()
-        if not self.alive:
-            with our_errors():
-                if self._sandbox.violation is not None:
-                    raise self._sandbox.violation
-            restored = await self.restart()
-            return restored is None or not (restored.done and restored.cells)
+        if self.alive and await self._binds_again():
+            return False
         with our_errors():
-            await self._sandbox.reload()
-        return False
+            if self._sandbox.violation is not None:
+                raise self._sandbox.violation
+        restored = await self.restart()
+        return restored is None or not (restored.done and restored.cells)
+
+    async def _binds_again(self) -> bool:
+        """Whether contexts could be bound; not where cells have left no memory for them, or keep them from being read:
+        then every further question would fail like this one.
+        """
+        try:
+            with our_errors():
+                await self._sandbox.reload()
+        except ContextError:
+            return False
+        return True
+
+    async def settle(self) -> None:
+        """End what threads of cells have in flight: the run that pays for it is over."""
+        await self._sandbox.settle()
 
     async def variables(self) -> Variables:
         """Which variables cells have made beside what was bound here: the box's word, texts included.
@@ -301,5 +324,6 @@ def _why_failed(result: CellResult) -> str:
     if result.clock or result.error is None:
         return f"it was stopped by the cell's {result.clock} clock"
     words = f"{result.error.name}: {result.error.message}"[:300].splitlines()[0]
+    words = _PLACE_OF_SYNTAX_ERROR.sub("", words)
     line = f" (line {result.error.line})" if result.error.line else ""
     return f"{words.encode('unicode_escape').decode()}{line}"

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from orchestrator.audience import checked_ask
 from orchestrator.box_spec import spec_for
 from orchestrator.context import Context
 from orchestrator.documents import documents_of
@@ -20,6 +21,7 @@ from orchestrator.models import checked_fallback, checked_sub_llms, model_facts
 from orchestrator.modules import Modules, checked_setup, read_modules
 from orchestrator.policies.base import Policy
 from orchestrator.policies.chain import checked_policies
+from orchestrator.pool import SandboxPool, checked_pool
 from orchestrator.prompts import Observe, PromptMode
 from orchestrator.providers.base import LLMInterface, Provider
 from orchestrator.providers.custom import as_provider
@@ -32,12 +34,12 @@ from orchestrator.resuming import open_again
 from orchestrator.run import Run
 from orchestrator.schema import OutputSchema
 from orchestrator.session import DEFAULT_LIFETIME_S, Session
-from orchestrator.settings import OnDepthLimit, OnKill, RunSettings, mode_prompt
+from orchestrator.settings import OnDepthLimit, OnKill, RunSettings, own_or_mode_prompt
 from orchestrator.strategies import Strategy, checked_strategies, roots_of
 from orchestrator.stream import RunStream
 from orchestrator.sync import run_sync
 from orchestrator.tools import Tool, checked_tools
-from orchestrator.trace import TraceFile
+from orchestrator.trace import TraceFile, checked_directory
 from sandbox.spec import SandboxSpec
 from sandbox.store import StoredContext
 
@@ -52,9 +54,7 @@ class RLM:
             function for them and the gate refuses forged ones). With ``max_depth=0`` all are as the last.
         observe: ``full``, or ``typed``: a quarantine in which no text that the document may have written reaches the
             root, only numbers, booleans and labels that it declared before (`orchestrator.typed`).
-        max_iterations: Short for ``Limits(max_turns=...)``.
-        max_depth: Short for ``Limits(max_depth=...)``.
-        max_output_length: Short for ``Limits(max_output_chars=...)``.
+        max_iterations, max_depth, max_output_length: Short for `Limits`' max_turns, max_depth and max_output_chars.
         limits: All limits; every one is finite by default.
         sandbox: The box: `SandboxSpec`.
         system_prompt: Replaces the mode's system prompt. What it must say of the REPL is in `orchestrator.prompts`.
@@ -91,6 +91,7 @@ class RLM:
             took, and counts as the run's time.
         journal_dir: A directory for what `resume` needs to go on with a run after its process was killed: one run's,
             the document's text included, for its owner alone (`orchestrator.journal`). By default nothing is kept.
+        pool: Where the runs' boxes come from, ready-made; by default each run starts its own (`SandboxPool`).
         context_mode: What a text is in the box: a ``str``; a ``lazy`` text, read from the disk where code looks
             at it; or (``auto``) lazy where four times its bytes would not fit ``Limits.memory_bytes``. A large file, as
             a `pathlib.Path`, takes no memory of this process (`orchestrator.intake`).
@@ -128,6 +129,7 @@ class RLM:
         fallback: Sequence[LLMInterface | Provider] = (),
         cache: Literal["memory"] | str | Path | ReplyCache | None = None,
         on_kill: OnKill = "tell",
+        pool: SandboxPool | None = None,
         journal_dir: str | Path | None = None,
         context_mode: ContextMode = "auto",
     ) -> None:
@@ -140,7 +142,6 @@ class RLM:
         root = as_provider(root_llm)
         asked = as_provider(sub_llm if sub_llm is not None else root_llm)
         sub = None if prompt_mode == "no_subcalls" else asked
-        given_prompt = mode_prompt(prompt_mode, observe, merged, spec) if system_prompt is None else system_prompt
         others = checked_strategies(strategies, prompt_mode)
         named = checked_sub_llms(sub_llms) if sub else {}
         standby = checked_fallback(fallback)
@@ -153,7 +154,7 @@ class RLM:
             spec=spec,
             prompt_mode=prompt_mode,
             observe=observe,
-            system_prompt=given_prompt,
+            system_prompt=own_or_mode_prompt(system_prompt, prompt_mode, observe, merged, spec),
             own_prompt=system_prompt is not None,
             policies=checked_policies(policies),
             prices=checked_prices(prices, merged, root, sub, *named.values(), *standby, *roots_of(others)),
@@ -168,10 +169,11 @@ class RLM:
             fallback=standby,
             cache=checked_cache(cache),
             on_kill=on_kill,
+            pool=checked_pool(pool, spec),
             context_mode=checked_mode(context_mode),
         )
-        self._journal_dir = Path(journal_dir) if journal_dir is not None else None
-        self._trace_dir = Path(trace_dir) if trace_dir is not None else None
+        self._journal_dir = checked_directory("journal_dir", journal_dir)
+        self._trace_dir = checked_directory("trace_dir", trace_dir)
         self._keep_text = keep_text
         self._redact_trace = redact_trace
 
@@ -206,7 +208,7 @@ class RLM:
         if verbose:
             from orchestrator.progress import ProgressPrinter
 
-            listeners = [*listeners, ProgressPrinter(sys.stderr)]
+            listeners = [*checked_ask(query, listeners), ProgressPrinter(sys.stderr)]
         result = run_sync(self.arun(query, context, listeners=listeners))
         return result.answer, Trajectory(result)
 
@@ -255,8 +257,7 @@ class RLM:
             BoxError: No engine, no image, or the box failed; `ProtocolViolation` if it misbehaved.
             Each of the last three carries what the run had as its ``result``.
         """
-        if not isinstance(question, str) or not question.strip():
-            raise ConfigError(f"query: {question!r:.80} is not a question (a str that is not blank)")
+        listeners = checked_ask(question, listeners)
         async with taken_in(context, self._settings.context_mode, self.limits.memory_bytes) as checked:
             documents = await asyncio.to_thread(documents_of, checked)
             journal = None
@@ -340,7 +341,8 @@ class RLM:
             The events, for ``async for``; behind the last one its ``result`` is what `arun` returns. What `arun` raises
             is raised behind the last event.
         """
-        return RunStream(lambda reader: self.arun(question, context, listeners=[*listeners, reader]))
+        others = checked_ask(question, listeners)
+        return RunStream(lambda reader: self.arun(question, context, listeners=[*others, reader]))
 
     def _trace(self) -> TraceFile | None:
         if self._trace_dir is None:

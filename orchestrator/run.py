@@ -95,6 +95,11 @@ class Run:
             memory=self._memory,
         )
 
+    @property
+    def is_child(self) -> bool:
+        """Whether a cell of another run has started it."""
+        return self._depth > 0
+
     def _new_gate(self) -> Gate:
         return Gate(
             root=self.settings.root,

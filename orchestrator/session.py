@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from orchestrator.asked import Asked, Memory, contexts_said, variables_said
-from orchestrator.audience import Listener
+from orchestrator.audience import Listener, checked_ask, checked_listeners
 from orchestrator.bound import LateContext
 from orchestrator.box_spec import LIFETIME_MARGIN_S
 from orchestrator.errors import BoxError, ConfigError, ContextError, ProtocolViolation, VariableError
@@ -66,7 +66,7 @@ class Session:
         self._settings = dataclasses.replace(settings, spec=spec)
         self._given = (context, *more)
         self._new_trace = new_trace
-        self._listeners = tuple(listeners)
+        self._listeners = checked_listeners(listeners)
         self._lifetime_s = lifetime_s
         self._contexts = SessionContexts(settings.context_mode, settings.limits.memory_bytes)
         self._memory = Memory()
@@ -89,8 +89,12 @@ class Session:
         if self._loop is not None:
             raise BoxError("the session was opened already; make a new one")
         self._loop = asyncio.get_running_loop()
-        for context in self._given:
-            await self._contexts.take(context)
+        try:
+            for context in self._given:
+                await self._contexts.take(context)
+        except BaseException:  # nobody closes what was not opened: no text of a document stays on disk
+            self._contexts.close()
+            raise
         self._given = ()
         self._ledger = Ledger(self._settings.limits)
         self._ledger.deadline.pause()
@@ -112,12 +116,11 @@ class Session:
             BoxError: The box failed, or the session is closed. A `ProtocolViolation` closes it.
             ContextError: A context does not fit the box. One that was added since the first question is taken out.
         """
-        if not isinstance(question, str) or not question.strip():
-            raise ConfigError(f"query: {question!r:.80} is not a question (a str that is not blank)")
+        watching = checked_ask(question, listeners)
         self._must_be_open()
         if self._task is not None:
             raise ConfigError("a question of this session is being worked on; await its answer first")
-        self._task = asyncio.create_task(self._ask(question, listeners), name="airlock-session-question")
+        self._task = asyncio.create_task(self._ask(question, watching), name="airlock-session-question")
         self._ledger.deadline.resume()
         try:
             return await self._task
@@ -178,7 +181,10 @@ class Session:
             await self._bind_added(repl)
             await repl.bound.bind("history", self._memory.entries)
             run.before = await self._told(repl, fresh=fresh, lost=lost)
-            yield self._box
+            try:
+                yield self._box
+            finally:  # a thread of a cell may wait for a child run, which would work, and spend, after the answer
+                await repl.settle()
 
     async def _bind_added(self, repl: Repl) -> None:
         for one in self._contexts.others:
@@ -221,6 +227,9 @@ class Session:
         """
         self._must_be_open()
         one = await self._contexts.take(context, name)
+        if self._closed_because is not None:  # meanwhile
+            self._contexts.drop(one)
+            self._must_be_open()
         self._tree.policies.document_bytes += sum(document.size_bytes for document in one.documents)
 
         def settled(fits: bool) -> None:

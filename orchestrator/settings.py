@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.errors import ConfigError
 from orchestrator.intake import ContextMode
 from orchestrator.limits import Limits
 from orchestrator.policies.base import Policy
+from orchestrator.pool import SandboxPool
 from orchestrator.prompts import DATA_IMAGE, Observe, PromptMode, prompt_for
 from orchestrator.providers.base import Provider
 from orchestrator.providers.custom import as_provider
@@ -58,6 +60,7 @@ class RunSettings:
     fallback: tuple[Provider, ...] = ()
     cache: ReplyCache | None = None
     on_kill: OnKill = "tell"
+    pool: SandboxPool | None = None
     context_mode: ContextMode = "auto"
 
     @property
@@ -88,6 +91,19 @@ class RunSettings:
         """All models that a run may ask, each once, the root first."""
         subs = (self.sub, *self.sub_llms.values())
         return tuple(dict.fromkeys(filter(None, (self.root, *subs, *self.fallback, *roots_of(self.strategies)))))
+
+
+def own_or_mode_prompt(own: object, mode: PromptMode, observe: Observe, limits: Limits, spec: SandboxSpec) -> str:
+    """The caller's own system prompt, or that of the mode.
+
+    Raises:
+        ConfigError: Their own is no text.
+    """
+    if own is None:
+        return mode_prompt(mode, observe, limits, spec)
+    if not isinstance(own, str):
+        raise ConfigError(f"system_prompt: of type {type(own).__name__}; give a str")
+    return own
 
 
 def mode_prompt(mode: PromptMode, observe: Observe, limits: Limits, spec: SandboxSpec) -> str:

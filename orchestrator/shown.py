@@ -19,9 +19,17 @@ READ_CHARS: Final = 20_000
 def _run_start(facts: dict[str, Any]) -> Iterator[Line]:
     sub = f"sub-calls to {one_line(facts['sub'], 60)}" if facts["sub"] else "no sub-calls"
     yield ((f"root {one_line(facts['root'], 60)}, {sub}, isolation {facts['isolation']}", "dim"),)
+    if others := [
+        _other_model(model) for model in facts.get("models", ()) if model["name"] or model["role"] == "fallback"
+    ]:
+        yield ((one_line("also " + ", ".join(others), 300), "dim"),)
     yield ((f"context is {facts['context']}", "dim"),)
     if facts.get("policy_summaries"):
         yield ((one_line("policies: " + ", ".join(facts["policy_summaries"]), 300), "dim"),)
+
+
+def _other_model(model: dict[str, Any]) -> str:
+    return f"{model['name']}: {model['model']}" if model["name"] else f"fallback {model['model']}"
 
 
 def _setup(facts: dict[str, Any]) -> Iterator[Line]:

@@ -11,6 +11,8 @@ from orchestrator.providers.prices import dollars
 def usage_line(usage: Usage) -> str:
     """What a run used, one line."""
     parts = [counted(usage.turns, "turn"), counted(usage.sub_calls, "sub-call")]
+    if usage.cache_hits:
+        parts.append(f"{usage.cache_hits:,} from the cache")
     if usage.tool_calls:
         parts.append(counted(usage.tool_calls, "tool call"))
     if usage.refusals:

@@ -64,6 +64,17 @@ class TraceEvent:
         return {"kind": self.kind, "t_s": round(self.t_s, 6), **self.facts, **self.texts}
 
 
+def checked_directory(field: str, given: object) -> Path | None:
+    """A directory that a caller named, if any. Whether it can be written shows when it is.
+
+    Raises:
+        ConfigError: It is no path.
+    """
+    if given is None or (isinstance(given, str | Path) and str(given).strip()):
+        return None if given is None else Path(given)
+    raise ConfigError(f"{field}: {given!r:.80} is no path of a directory")
+
+
 class TraceFile:
     """Appends events to a new file that only its owner can read. It is locked until it is closed (`orchestrator.kept`).
 

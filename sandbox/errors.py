@@ -28,6 +28,10 @@ class BoxStartError(SandboxError):
     """The box was created but its kernel never answered."""
 
 
+class PoolClosed(SandboxError):
+    """The pool that a run's boxes come from was closed."""
+
+
 class ControlMissing(SandboxError):
     """The live box lacks a restriction that its spec demands; it has been killed before any cell ran.
 

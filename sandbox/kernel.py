@@ -17,7 +17,7 @@ from sandbox.children import ChildCalls
 from sandbox.clocks import CellClocks
 from sandbox.errors import BoxGone, BoxStartError, ProtocolViolation
 from sandbox.link import Link
-from sandbox.messages import RELAY, SHELL
+from sandbox.messages import RELAY, SHELL, Asked, SubCallFailure
 from sandbox.open_cell import OpenCell
 from sandbox.pace import Pace
 from sandbox.spec import CONTEXT_DIR, MODULES, KernelSettings
@@ -37,23 +37,17 @@ MAX_REPORTED_PER_CELL: Final = 400
 class Kernel:
     """One kernel behind a link. Not restartable: when it is gone, the box is.
 
+    Use `start`, then `set_up`, then cells. Between the two it knows no run, and no comm on which it could ask.
+
     Args:
         link: The box's stream; owned by this object from now on.
-        settings: What the kernel is told.
-        on_query: Answers sub-calls while a cell is open.
-        children: Answers child runs, where cells may start any.
     """
 
-    def __init__(
-        self, link: Link, settings: KernelSettings, on_query: QueryHandler, children: ChildCalls | None = None
-    ) -> None:
-        self._link = link
-        self._settings = settings
-        self._comm_id = encoding.new_id()
-        self._terms = Terms.of(self._comm_id, settings)
+    def __init__(self, link: Link) -> None:
+        self.link = link
         self._pace = Pace()
-        self._children = children
-        self._sub_calls = SubCalls(link, self._comm_id, on_query, self._pace, children, settings.budget, settings.tools)
+        self._comm_id = encoding.new_id()
+        self._take_settings(KernelSettings(), _no_run, None)
         self._welcome = asyncio.Event()
         self._requests: dict[str, asyncio.Future[messages.Reply]] = {}
         self._shell = asyncio.Lock()
@@ -65,16 +59,39 @@ class Kernel:
         self.gone = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
+    def _take_settings(self, settings: KernelSettings, on_query: QueryHandler, children: ChildCalls | None) -> None:
+        self._settings = settings
+        self._terms = Terms.of(self._comm_id, settings)
+        self._children = children
+        self._sub_calls = SubCalls(
+            self.link, self._comm_id, on_query, self._pace, children, settings.budget, settings.tools
+        )
+
     async def start(self) -> None:
-        """Greet the relay, wait until all output reaches us, hand over the settings.
+        """Greet the relay and wait until all output reaches us.
+
+        Raises:
+            BoxGone, ProtocolViolation: The box ended or misbehaved first.
+        """
+        self._reader = asyncio.create_task(self._pace.counted(self._read), name="airlock-box-reader")
+        await self.link.send(encoding.encode_frame(RELAY, [b"{}"]))
+        await self._or_gone(self._welcome.wait())
+
+    async def set_up(
+        self, settings: KernelSettings, on_query: QueryHandler, children: ChildCalls | None = None
+    ) -> None:
+        """Hand over the settings of the run that the kernel is for. Once.
+
+        Args:
+            settings: What the kernel is told.
+            on_query: Answers sub-calls while a cell is open.
+            children: Answers child runs, where cells may start any.
 
         Raises:
             BoxGone, ProtocolViolation: The box ended or misbehaved first.
             BoxStartError: It can't take the settings.
         """
-        self._reader = asyncio.create_task(self._pace.counted(self._read), name="airlock-box-reader")
-        await self._link.send(encoding.encode_frame(RELAY, [b"{}"]))
-        await self._or_gone(self._welcome.wait())
+        self._take_settings(settings, on_query, children)
         reply = await self.request(
             "airlock_setup",
             {
@@ -176,18 +193,22 @@ class Kernel:
                     cell.progress.clear()
                     await self._or_gone(cell.progress.wait())
 
+    async def settle(self) -> None:
+        """End all sub-calls, child runs and calls of tools that are in flight, and wait until they have ended."""
+        await self._sub_calls.settle()
+
     async def interrupt(self) -> None:
         """Send SIGINT to the running cell, if one runs; the relay does so before it passes on what we send later.
 
         A cell in a top-level await notices the signal with the next message on shell.
         """
-        await self._link.send(encoding.encode_frame(RELAY, [b"interrupt"]))
+        await self.link.send(encoding.encode_frame(RELAY, [b"interrupt"]))
         await self._send("kernel_info_request", {}, encoding.new_id())
 
     async def _send(
         self, msg_type: str, content: dict[str, Any], msg_id: str, metadata: Mapping[str, Any] | None = None
     ) -> None:
-        await self._link.send(encoding.encode_message(SHELL, msg_type, content, msg_id=msg_id, metadata=metadata))
+        await self.link.send(encoding.encode_message(SHELL, msg_type, content, msg_id=msg_id, metadata=metadata))
 
     async def _or_gone(self, awaitable: Awaitable[_T]) -> _T:
         """Wait for it, or raise when the box ends first."""
@@ -204,7 +225,7 @@ class Kernel:
 
     async def _read(self) -> None:
         try:
-            async for channel, parts in self._link.frames():
+            async for channel, parts in self.link.frames():
                 message = protocol.decode(channel, parts, self._terms)
                 self._count(message, parts)
                 parts.clear()  # who hands out the frame holds it until the next one
@@ -216,7 +237,7 @@ class Kernel:
             self._violate(violation)
         finally:
             self.gone.set()
-            self._link.abort()  # at once, also while nobody asks anything: it ends the box
+            self.link.abort()  # at once, also while nobody asks anything: it ends the box
 
     def _count_anew(self) -> None:
         self._messages = self._bytes = 0
@@ -315,4 +336,8 @@ class Kernel:
         await self._sub_calls.aclose()
         if self._children is not None:
             await self._children.clear()
-        self._link.abort()
+        self.link.abort()
+
+
+async def _no_run(_: Asked) -> SubCallFailure:
+    return SubCallFailure("LimitExceeded", "this box belongs to no run")

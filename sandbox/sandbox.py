@@ -9,24 +9,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Awaitable
 from typing import Any, Final
 
 from sandbox.audit.findings import Audit
+from sandbox.box import Box
 from sandbox.cell import CellResult
-from sandbox.children import ChildCalls, Children
+from sandbox.children import Children
 from sandbox.clocks import CellClocks
 from sandbox.engine import Engine
-from sandbox.errors import BoxGone, BoxStartError, ContextLoadError, ControlMissing, ProtocolViolation, ValueUnavailable
+from sandbox.errors import BoxGone, ContextLoadError, ProtocolViolation, ValueUnavailable
 from sandbox.kernel import Kernel
-from sandbox.link import Link
-from sandbox.owner import owner_label
+from sandbox.pool import Pool
 from sandbox.protocol import decode_json_value, decode_text, decode_variables
-from sandbox.reaper import reap
 from sandbox.spec import CONTEXT_DIR, CellLimits, KernelSettings, SandboxSpec
 from sandbox.store import Store, StoredContext
 from sandbox.subcalls import QueryHandler
-from sandbox.threads import made_in_thread
 from sandbox.values import quote, value_in
 from sandbox.variables import Variables
 
@@ -50,6 +47,8 @@ class Sandbox:
         settings: KernelSettings,
         handler: QueryHandler,
         children: Children | None = None,
+        pool: Pool | None = None,
+        waits: bool = True,
     ) -> None:
         self._spec = spec
         self._engine = engine
@@ -58,10 +57,10 @@ class Sandbox:
         self._settings = settings
         self._handler = handler
         self._children = children
+        self._pool = pool
+        self._waits = waits
         self._contexts: dict[str, tuple[StoredContext, tuple[str, ...]]] = {}
-        self._kernel: Kernel | None = None
-        self._container: str | None = None
-        self._audit: Audit | None = None
+        self._box: Box | None = None
 
     @classmethod
     async def start(
@@ -74,6 +73,8 @@ class Sandbox:
         settings: KernelSettings | None = None,
         handler: QueryHandler,
         children: Children | None = None,
+        pool: Pool | None = None,
+        waits: bool = True,
     ) -> Sandbox:
         """Start a box and wait until its kernel answers.
 
@@ -85,61 +86,33 @@ class Sandbox:
             settings: What the kernel is told.
             handler: Answers the cells' sub-calls.
             children: Answers the cells' child runs; None where there are none.
+            pool: Where its boxes come from; None starts each anew.
+            waits: Whether it waits where the pool has no place for it (`Pool.take`).
 
         Raises:
             EngineUnavailable: The engine can't give the isolation.
             BoxStartError: The box did not come up within ``spec.start_timeout_s``.
             ControlMissing: It came up without a restriction that the spec demands, and has been killed.
         """
-        await reap(engine)
         settings = settings or KernelSettings()
         if children is not None:
             settings = dataclasses.replace(settings, rlm_query=children.mode)
-        sandbox = cls(spec, engine, store, image, settings, handler, children)
+        sandbox = cls(spec, engine, store, image, settings, handler, children, pool, waits)
         await sandbox._open_box()
         return sandbox
 
     async def _open_box(self) -> None:
-        self._box_dir = await made_in_thread(self._store.new_box_dir, self._store.remove_box_dir)
+        box = self._box = await self._take_box()
         try:
-            await asyncio.to_thread(self._store.write_modules, self._settings.modules, self._box_dir)
-            async with asyncio.timeout(self._spec.start_timeout_s):
-                await self._start_kernel()
-        except BaseException as error:
+            await box.set_up(self._settings, self._handler, self._children)
+        except BaseException:
             await asyncio.shield(self._close_box())
-            if isinstance(error, TimeoutError | BoxGone):
-                raise BoxStartError(f"the kernel did not answer: {self._relay_words() or error!r}") from error
             raise
 
-    async def _start_kernel(self) -> None:
-        runtime = await self._engine.check(self._spec)
-        # More isolation than demanded, where the engine gives it.
-        spec = dataclasses.replace(self._spec, isolation=runtime.isolation)
-        place = {"image": self._image, "context_dir": str(self._box_dir)}
-        self._container = await self._engine.create(spec, **place, owner=owner_label())
-        reader, writer = await self._engine.attach(self._container)
-        self._link = Link(reader, writer, multiplexed=True)
-        children = ChildCalls(self._children, self._store) if self._children is not None else None
-        self._kernel = Kernel(self._link, self._settings, self._handler, children)
-        await self._engine.start(self._container)
-        record = await self._answered(self._kernel, self._engine.inspect(self._container))
-        self._audit = await self._engine.audit(record, spec, runtime, **place)
-        if self._audit.missing:
-            raise ControlMissing(self._audit)
-
-    @staticmethod
-    async def _answered(kernel: Kernel, inspecting: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-        """Wait for the kernel; the engine describes the box meanwhile."""
-        record, answered = await asyncio.gather(inspecting, kernel.start(), return_exceptions=True)
-        if isinstance(answered, BaseException):
-            raise answered
-        if isinstance(record, BaseException):
-            raise record
-        described: dict[str, Any] = record
-        return described
-
-    def _relay_words(self) -> str:
-        return self._link.stderr.decode("utf-8", "replace").encode("unicode_escape").decode()[-300:]
+    async def _take_box(self) -> Box:
+        if self._pool is not None:
+            return await self._pool.take(self._spec, image=self._image, waits=self._waits)
+        return await Box.open(self._spec, engine=self._engine, store=self._store, image=self._image)
 
     async def load(self, name: str, context: StoredContext, *, also: tuple[str, ...] = ()) -> None:
         """Bind a stored context to a variable, now and after each `restart`. It takes the place of the one that was
@@ -158,7 +131,7 @@ class Sandbox:
         before, _ = self._contexts.pop(name, (context, ()))
         self._contexts[name] = (context, also)
         if before.digest not in {loaded.digest for loaded, _ in self._contexts.values()}:
-            await asyncio.to_thread(self._store.unlink, before, self._box_dir)
+            await asyncio.to_thread(self._store.unlink, before, self._live_box().directory)
 
     async def reload(self) -> None:
         """Bind all contexts anew, as they were stored: cells may have changed what they are bound to.
@@ -170,7 +143,7 @@ class Sandbox:
             await self._load(name, context, also)
 
     async def _load(self, name: str, context: StoredContext, also: tuple[str, ...]) -> None:
-        file = await asyncio.to_thread(self._store.link, context, self._box_dir)
+        file = await asyncio.to_thread(self._store.link, context, self._live_box().directory)
         content = {
             "name": name,
             "also": list(also),
@@ -217,7 +190,7 @@ class Sandbox:
         return dataclasses.replace(result, lost_because=because)
 
     async def _read_cpu_s(self) -> float | None:
-        return await self._engine.cpu_s(self._container) if self._container else None
+        return await self._box.cpu_s() if self._box is not None else None
 
     async def _why_lost(self, since: float, result: CellResult | None = None) -> str:
         """In words for the model. Raises the violation, where that was the reason."""
@@ -227,7 +200,7 @@ class Sandbox:
             raise kernel.violation
         if result is not None and result.clock is not None:
             return "it did not stop when interrupted"
-        if self._container and await self._engine.ran_out_of_memory(self._container, since):
+        if self._box is not None and await self._box.ran_out_of_memory(since):
             return f"out of memory: the box has {self._spec.memory_bytes >> 20} MiB"
         if kernel.exit_code is None:
             return "the box ended"
@@ -291,6 +264,11 @@ class Sandbox:
             await self.kill()
             raise
 
+    async def settle(self) -> None:
+        """End whatever threads of earlier cells have asked the host, and wait until it has ended."""
+        if self._box is not None and self._box.kernel is not None:
+            await self._box.kernel.settle()
+
     async def interrupt(self) -> None:
         """Interrupt the running cell, as Ctrl-C does in a notebook."""
         await self._live().interrupt()
@@ -308,36 +286,37 @@ class Sandbox:
     @property
     def audit(self) -> Audit | None:
         """What the audit said of the newest box; None before the first one answered."""
-        return self._audit
+        return self._box.audit if self._box is not None else None
 
     @property
     def alive(self) -> bool:
         """Whether the box can run a cell."""
-        return self._kernel is not None and not self._kernel.gone.is_set()
+        return self._box is not None and self._box.alive
 
     @property
     def violation(self) -> ProtocolViolation | None:
         """What the newest box did that no honest box does, perhaps while nobody asked it anything."""
-        return self._kernel.violation if self._kernel is not None else None
+        return self._box.kernel.violation if self._box is not None and self._box.kernel is not None else None
+
+    def _live_box(self) -> Box:
+        if self._box is None:
+            raise BoxGone("the box is gone; restart() takes a fresh one")
+        return self._box
 
     def _live(self, *, gone_is_fine: bool = False) -> Kernel:
-        if self._kernel is None or (self._kernel.gone.is_set() and not gone_is_fine):
-            violation = self._kernel.violation if self._kernel else None
+        kernel = self._live_box().kernel
+        if kernel is None or (kernel.gone.is_set() and not gone_is_fine):
+            violation = kernel.violation if kernel else None
             raise violation or BoxGone("the box is gone; restart() takes a fresh one")
-        return self._kernel
+        return kernel
 
     async def kill(self) -> None:
         """Kill the box at once; `restart` still works."""
         await self._close_box()
 
     async def _close_box(self) -> None:
-        """Close the stream, which ends the box, and remove what is left of it."""
-        if self._kernel is not None:
-            await self._kernel.aclose()
-        if self._container is not None:
-            await self._engine.remove(self._container)
-            self._container = None
-        await asyncio.to_thread(self._store.remove_box_dir, self._box_dir)
+        if self._box is not None:
+            await self._box.aclose()
 
     async def aclose(self) -> None:
         """Remove the box. Safe to call twice, and while a cell runs."""

@@ -217,6 +217,11 @@ class SubCalls:
         for task in self._asking:
             task.cancel()
 
+    async def settle(self) -> None:
+        """`stop`, and wait until all have given way: nothing that threads of a cell have asked outlives this."""
+        self.stop()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
     async def aclose(self) -> None:
         """Cancel what is in flight and wait for its end."""
         self._closed = True

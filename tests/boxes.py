@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from sandbox.engine import Engine
 from sandbox.host import Host, shared_host
+from sandbox.kernel import Kernel
 from sandbox.messages import Asked, SubCallFailure
 from sandbox.sandbox import Sandbox
 from sandbox.spec import MIB, KernelSettings, SandboxSpec
@@ -44,8 +46,21 @@ class Box(Sandbox):
 
     @property
     def container(self) -> str:
-        assert self._container
-        return self._container
+        assert self._box
+        assert self._box.container
+        return self._box.container
+
+    @property
+    def directory(self) -> Path:
+        """The host's side of its contexts."""
+        assert self._box
+        return self._box.directory
+
+    @property
+    def kernel(self) -> Kernel:
+        assert self._box
+        assert self._box.kernel
+        return self._box.kernel
 
     @property
     def engine(self) -> Engine:

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestrator.cli.anchor import AnchorFile
 from orchestrator.cli.dry_run import dry_run
 from orchestrator.cli.exits import ExitCode, exit_code_of_error, exit_code_of_stop
-from orchestrator.cli.journaled import begin_journal, divergence_lines, report_divergences
+from orchestrator.cli.journaled import begin_journal, divergence_lines, report_divergences, report_journal
 from orchestrator.cli.log_lines import warnings_shown_by
-from orchestrator.cli.messages import UsageError, say
+from orchestrator.cli.messages import UsageError, print_safely, say
 from orchestrator.cli.models import check_allowed, models_from, prices_from
 from orchestrator.cli.options import keep_days_from, limits_from, policies_from
 from orchestrator.cli.schema_file import schema_from
 from orchestrator.cli.setup_file import setup_from
 from orchestrator.context import MAX_DOCUMENT_BYTES, load_documents
-from orchestrator.errors import ConfigError, ContextError, RLMError
+from orchestrator.errors import ConfigError, ContextError, ProviderError, RLMError
 from orchestrator.intake import is_large_file
 from orchestrator.kept import remove_old_traces, traces_dir
 from orchestrator.progress import ProgressPrinter
@@ -92,7 +92,7 @@ def ask(options: argparse.Namespace) -> ExitCode:
     anchor = AnchorFile(options.audit_anchor, files) if options.audit_anchor is not None else None
     if options.journal is not None:
         context = _documents(files)
-        kept = [] if STDIN in files else files
+        kept = files if STDIN not in files and all(map(os.path.isfile, files)) else []  # a pipe can't be read again
         journal = begin_journal(options, question, context, rlm.settings, kept)
         return run_and_tell(options, partial(rlm.alive, journal, context), journal.trace, anchor)
     documents = _documents_or_file(files, rlm)
@@ -154,11 +154,16 @@ def run_and_tell(
     progress = _progress(options, trace)
     listeners: list[Listener] = [*records, progress] if progress else [*records]
     failure: RLMError | None = None
+    resumable = False
     try:
         with warnings_shown_by(progress.note if progress else lambda _: None):
             stopping = partial(progress.note if progress else say, "stopping; press Ctrl-C again to stop at once")
             result = run_sync(run(listeners=listeners), on_slow_stop=stopping)
+    except KeyboardInterrupt:
+        resumable = True
+        raise
     except RLMError as error:
+        resumable = isinstance(error, ProviderError)
         if error.result is None:
             raise
         failure, result = error, error.result
@@ -168,6 +173,7 @@ def run_and_tell(
             progress.left_behind()
             progress.close()
         _report_head(trace, anchor, quiet=options.quiet)
+        report_journal(trace, broken_off=resumable and not options.quiet)
     if not options.quiet:
         _report_policies(result)
         report_divergences(result)
@@ -219,6 +225,7 @@ def _rlm(schema_file: str | None, *models: Any, **settings: Any) -> RLM:
     except ConfigError as error:
         said = str(error).replace("output_schema", f"--schema {schema_file}", 1)
         said = said.replace("modules", "--module", 1) if said.startswith("modules") else said
+        said = f"--{said}" if said.startswith("cache:") else said
         raise ConfigError(said.replace("Limits.max_cost_usd:", "--max-cost:", 1)) from error
 
 
@@ -282,7 +289,7 @@ def _read_stdin() -> str:
         raise UsageError("- reads a document from stdin, but stdin is a terminal. Type: airlock ask - ... < FILE")
     data = sys.stdin.buffer.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
-        raise ContextError(f"stdin: is larger than {MAX_DOCUMENT_BYTES:,} bytes; cut it into parts")
+        raise ContextError(f"stdin: is larger than {MAX_DOCUMENT_BYTES:,} bytes; write it to a file and name that")
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
@@ -337,8 +344,7 @@ def _print_json(result: RunResult, failure: RLMError | None) -> None:
 def print_answer(answer: str) -> None:
     """Write an answer to stdout: escaped where a terminal would obey it, else byte for byte."""
     if sys.stdout.isatty():
-        text = escape_terminal(answer) + "\n"
-        sys.stdout.write(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+        print_safely(escape_terminal(answer))
     else:
         sys.stdout.buffer.write(answer.encode("utf-8", "replace") + (b"" if answer.endswith("\n") else b"\n"))
     sys.stdout.flush()

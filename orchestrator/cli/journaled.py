@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ from orchestrator.cli.differences import differing_lines
 from orchestrator.cli.messages import say
 from orchestrator.cli.options import ask_parser
 from orchestrator.errors import ConfigError, Diverged
-from orchestrator.journal import Journal
+from orchestrator.journal import Journal, JournalFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.errors import RLMError
     from orchestrator.result import RunResult
     from orchestrator.settings import RunSettings
+    from orchestrator.trace import TraceFile
 
 _OF_ONE_LIFE: Final = frozenset(
     {"words", "question", "journal", "json", "quiet", "verbose", "dry_run", "keep", "keep_days", "audit_anchor"}
@@ -50,7 +52,8 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
     kept: dict[str, Any] = {name: value for name, value in vars(options).items() if name not in _OF_ONE_LIFE}
     kept["model"] = options.model or os.environ.get("AIRLOCK_MODEL")
     for name, value in kept.items():
-        if any(_PASSWORD.search(text) for text in ([value] if isinstance(value, str) else value or []) if text):
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and _PASSWORD.search(text) for text in texts):
             option = name.replace("_", "-")
             raise ConfigError(f"--journal: --{option} holds a password, which would stand in the journal")
     for name in _FILES:
@@ -59,6 +62,29 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
     if kept.get("module"):
         kept["module"] = [os.path.abspath(path) for path in kept["module"]]
     return kept
+
+
+def check_trust(journal: Journal, *, trusted: bool) -> None:
+    """Before anything is done as a journal says.
+
+    Args:
+        journal: The journal.
+        trusted: Whether the user says that it may be.
+
+    Raises:
+        ConfigError: It was not written by this user on this machine, and it says whom to ask with this user's keys,
+            which files to read, and what may be spent.
+    """
+    if journal.own or trusted:
+        return
+    command = journal.about["command"]
+    defaults = vars(ask_parser(argparse.ArgumentParser).parse_args([])) if isinstance(command, dict) else {}
+    set_there = {name: command[name] for name in defaults if command.get(name, defaults[name]) != defaults[name]}
+    said = ", ".join(f"{name}={value!r:.200}" for name, value in set_there.items())
+    raise ConfigError(
+        f"{str(journal.directory)!r} is not as you wrote it on this machine. What it says would be done with your keys "
+        f"and your files, and a scripted: model is code that runs here: {said}. If you trust all of it: --trust"
+    )
 
 
 def options_of(journal: Journal, given: argparse.Namespace) -> argparse.Namespace:
@@ -92,6 +118,12 @@ def divergence_lines(failure: RLMError, *, advice: bool = True) -> list[str]:
     if failure.recorded is None:
         lines = lines[1:]
     return [*lines, *(["--allow-divergence goes on and pays for what differs"] if advice else [])]
+
+
+def report_journal(trace: TraceFile, *, broken_off: bool) -> None:
+    """Say how to go on with a run that was broken off, where it keeps a journal."""
+    if broken_off and isinstance(trace, JournalFile):
+        say(f"to go on from here: airlock resume {shlex.quote(str(trace.path.parent))}")
 
 
 def report_divergences(result: RunResult) -> None:

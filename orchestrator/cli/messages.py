@@ -28,6 +28,12 @@ def say(line: str) -> None:
             sys.stderr.flush()
 
 
+def print_safely(text: str) -> None:
+    """Escaped text to stdout, also where that can't take all letters."""
+    encoding = sys.stdout.encoding
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
 def by_options(said: str, *, model: str, url: str) -> str:
     """What a model's class says of its settings, in the words of the command.
 

@@ -88,21 +88,23 @@ def _by_name(given: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _sub_llm(make: Callable[..., Provider], options: argparse.Namespace, root_spec: str, text: str) -> Provider:
-    spec, url = _with_address(text)
+    spec, url = _with_address("--sub-models", text)
     return _model(make, spec, url or _sub_base_url(options, root_spec, spec), "--sub-models", "--sub-models SPEC@URL")
 
 
 def _stand_in(make: Callable[..., Provider], options: argparse.Namespace, text: str) -> Provider:
     """As for sub-models no address is a default where somebody has named a server of their own."""
-    spec, url = _with_address(text)
+    spec, url = _with_address("--fallback", text)
     own_server = options.base_url or options.sub_base_url
     if own_server and not url and spec.partition(":")[0] != "scripted":
         raise UsageError(f"--fallback {spec}: --base-url is another model's; name this one's: {spec}@https://...")
     return _model(make, spec, url, "--fallback", "--fallback SPEC@URL")
 
 
-def _with_address(text: str) -> tuple[str, str | None]:
+def _with_address(option: str, text: str) -> tuple[str, str | None]:
     spec, *url = _ADDRESS.split(text, maxsplit=1)
+    if url and spec.partition(":")[0] == "scripted":
+        raise UsageError(f"{option} {text}: a script has no address")
     return spec, url[0] if url else None
 
 
@@ -118,6 +120,8 @@ def check_allowed(options: argparse.Namespace, models: NamedModels) -> None:
 
 
 def _model(make: Callable[..., Provider], spec: str, base_url: str | None, option: str, url_option: str) -> Provider:
+    if _ADDRESS.search(spec):  # as a name it would go to the vendor, and the text with it
+        raise UsageError(f"{option} {spec}: the address of its server is given by {url_option}")
     try:
         return make(spec, base_url=base_url)
     except ConfigError as error:

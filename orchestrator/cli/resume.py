@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.cli.exits import ExitCode
-from orchestrator.cli.journaled import options_of
+from orchestrator.cli.journaled import check_trust, options_of
 from orchestrator.cli.messages import say
 from orchestrator.cli.options import LIMIT_OPTIONS
 from orchestrator.journal import Journal
@@ -17,6 +17,7 @@ DESCRIPTION: Final = (
     "Goes on with a run that was killed, from the journal that `airlock ask --journal DIR` keeps: its cells run again "
     "in a fresh box with the recorded replies, and what was paid for is not paid again. Keys come from the environment."
 )
+TRUST_HELP: Final = "do as a journal says that was not written by you on this machine"
 EPILOG: Final = "exit codes: those of airlock ask; 7: the run does not do what the journal says\n"
 
 
@@ -26,6 +27,7 @@ def resume_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argum
     add = parser.add_argument
     add("directory", metavar="DIR", help="the journal's directory")
     add("--allow-divergence", action="store_true", help="pay for what the run asks otherwise than the journal says")
+    add("--trust", action="store_true", help=TRUST_HELP)
     for option in LIMIT_OPTIONS:
         add(option, metavar="N", help="instead of the limit that it was begun with; what it has spent counts")
     add("--json", action="store_true", help="print the result as JSON")
@@ -49,6 +51,7 @@ def resume(options: argparse.Namespace) -> ExitCode:
             if not options.quiet:
                 say(f"the run had ended ({result.stop_reason.value}); this is its answer, and nothing was asked")
             return deliver(result, None, as_json=options.json)
+        check_trust(journal, trusted=options.trust)
         given = options_of(journal, options)
         rlm = rlm_from(given)
         journal.check(rlm.settings)

@@ -10,6 +10,7 @@ from typing import Final
 from orchestrator.audit_log import verify_trace
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.messages import UsageError, say
+from orchestrator.journal import FILE as JOURNAL_FILE
 
 DESCRIPTION: Final = (
     "Checks the chain of digests in a trace: an edited, removed, added or moved line shows. A cut at the end, or a "
@@ -22,7 +23,7 @@ _DIGEST_CHARS: Final = 64
 def verify_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """The options of `airlock verify`."""
     parser = parser_class(prog="airlock verify", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
-    parser.add_argument("trace", metavar="TRACE", help="the JSONL file")
+    parser.add_argument("trace", metavar="TRACE", help="the JSONL file, or the directory of a journal")
     parser.add_argument("--anchor", metavar="HEAD", help="the head: 64 hex digits, or a file that holds them")
     return parser
 
@@ -35,7 +36,8 @@ def verify(options: argparse.Namespace) -> ExitCode:
         UsageError: The anchor is no digest and no file with one.
     """
     anchor = _anchor(options.anchor) if options.anchor is not None else None
-    verdict = verify_trace(Path(options.trace), anchor=anchor)
+    path = Path(options.trace)
+    verdict = verify_trace(path / JOURNAL_FILE if path.is_dir() else path, anchor=anchor)
     if verdict.problem:
         say(f"changed: {verdict.problem}")
         return ExitCode.INTERNAL

@@ -143,7 +143,7 @@ async def test_a_flood_between_two_cells_is_dropped_and_counted(level_box: Box, 
 
 def late_chars(box: Box) -> int:
     """What the host has dropped since the last cell."""
-    kernel = box._kernel
+    kernel = box.kernel
     assert kernel is not None
     return kernel._late_chars
 

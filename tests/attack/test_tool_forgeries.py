@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.ledger import Ledger
-from orchestrator.limits import Limits
+from orchestrator.limits import UNLIMITED, Limits
 from orchestrator.recorder import Recorder
 from orchestrator.tool_calls import Toolbox, ToolCalls
 from orchestrator.tools import Tool
@@ -43,7 +43,9 @@ async def never() -> None:
 
 
 TOOLBOX = Toolbox([Tool(tool, takes_hostile_arguments=True, max_calls=10**9) for tool in (take, never)])
-CALLS = ToolCalls(toolbox=TOOLBOX, ledger=Ledger(Limits(max_tool_calls=10**9)), recorder=Recorder(), depth=0)
+CALLS = ToolCalls(
+    toolbox=TOOLBOX, ledger=Ledger(Limits(max_tool_calls=10**9, max_wall_s=UNLIMITED)), recorder=Recorder(), depth=0
+)
 
 
 async def _handle(name: str, raw: bytes) -> str | SubCallFailure:

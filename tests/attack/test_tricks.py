@@ -81,7 +81,7 @@ async def test_the_host_follows_nothing_in_a_context_that_was_written_to(box_hos
             f"os.symlink({str(victim / 'file')!r}, '/context/{context.digest}')\n"
             "os.mkdir('/context/folder'); os.symlink('..', '/context/folder/up')"
         )
-        folder = box._box_dir
+        folder = box.directory
         assert {path.name for path in folder.iterdir()} == {"link", "fifo", "folder", context.digest}
         box.store.link(context, folder)  # its name is taken by a link that leads nowhere in the box
         assert (folder / context.digest).is_symlink()

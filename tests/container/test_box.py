@@ -189,7 +189,7 @@ async def test_its_cpu_time_is_read_from_the_engine(box: Box) -> None:
 
 async def test_it_is_gone_after_aclose(box_host: Host) -> None:
     box = await Box.open(box_host)
-    container, directory = box.container, box._box_dir
+    container, directory = box.container, box.directory
     assert await exists(box.engine, container)
     await box.aclose()
     await gone(box, container)
@@ -204,7 +204,7 @@ async def test_it_is_gone_when_the_host_only_closes_the_stream(box_host: Host) -
     container = box.container
     running = asyncio.create_task(box.execute("while True: pass"))
     await asyncio.sleep(0.2)
-    box._link.abort()
+    box.kernel.link.abort()
     await gone(box, container)
     assert (await running).status == "lost"
     await box.aclose()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import RLM, OpenAIInterface, ScriptedProvider
+from orchestrator import RLM, Limits, OpenAIInterface, ScriptedProvider, Strategy
 from orchestrator.trace import FORMAT
 from tests.runs import all_shown, code, run, script, shown
 
@@ -186,3 +186,36 @@ async def test_logs_hold_sizes_and_no_text(tmp_path: Path, caplog: pytest.LogCap
     await traced(tmp_path, keep_text=False)
     ours = [record.getMessage() + str(record.exc_info or "") for record in caplog.records]
     assert [line for line in ours for canary in CANARIES if canary in line] == []
+
+
+async def test_no_word_of_the_document_is_in_the_trace_of_a_session_in_trouble(tmp_path: Path) -> None:
+    """Errors, names, a model's name, a change of strategy, a summary, a lost box whose cells run again."""
+    take = f"w = context[:{len(CANARY)}]\n"
+    quietly = "try:\n    {}\nexcept Exception as error:\n    print(error)"
+    troubles = [
+        "raise type(w, (Exception,), {})(w)",
+        "globals()[w] = 1\nraise KeyError(w)",  # the second failure: the next strategy
+        quietly.format("llm_query('x', model=w)"),
+        quietly.format("llm_query(w, data=w)"),
+        *(f"print(w * {number})" for number in range(1400, 1408)),
+        "import os\nos._exit(1)",
+        "FINAL(w)",
+    ]
+    root = script(*(code(take + trouble) for trouble in troubles), *["FINAL(a summary or an answer)"] * 9)
+    rlm = RLM(
+        root,
+        script(CANARY),
+        root_window_tokens=60_000,
+        trace_dir=tmp_path,
+        on_kill="replay",
+        strategies=[Strategy(note="again")],
+        limits=Limits(max_failed_cells=2),
+    )
+    async with rlm.session(CANARY * 5_000, more=["b"]) as session:
+        for _ in range(2):
+            await session.ask("What?")
+    text = next(tmp_path.iterdir()).read_text()
+    kinds = {json.loads(line)["kind"] for line in text.splitlines()}
+    assert {"refusal", "sub_call", "strategy", "compaction", "box_lost", "replayed"} <= kinds
+    assert CANARY in all_shown(root)
+    assert CANARY not in text

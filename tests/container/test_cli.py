@@ -320,6 +320,18 @@ def test_a_signal_in_the_middle_of_a_cell_removes_the_box(
     assert only_trace(desk)[-1]["stop_reason"] == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("fate", "code"),
+    [("raise OSError", ExitCode.PROVIDER), ("os.kill(os.getpid(), signal.SIGINT)", ExitCode.INTERRUPTED)],
+)
+def test_a_run_with_a_journal_that_was_broken_off_says_how_to_go_on(fate: str, code: ExitCode, desk: Path) -> None:
+    line = command([], "ask", "doc.txt", "-q", "Which word?", "--journal", "run 1")
+    (desk / "model.py").write_text(f"import os, signal\ndef reply(request):\n    {fate}\n    return 'Well.'\n")
+    done = subprocess.run(line, capture_output=True, check=False)
+    assert done.returncode == code
+    assert b"\nairlock: to go on from here: airlock resume 'run 1'\n" in done.stderr
+
+
 def test_a_second_ctrl_c_ends_a_run_whose_model_blocks(desk: Path) -> None:
     line = command([], "ask", "doc.txt", "-q", "Which word?")
     (desk / "model.py").write_text(

@@ -6,14 +6,17 @@ import asyncio
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator import RLM, BoxError, ConfigError, ContextError, Limits, ProtocolViolation, ProviderError
+from orchestrator.audit_log import verify_trace
 from orchestrator.providers.base import ModelRequest
 from orchestrator.providers.scripted import ScriptedProvider
 from sandbox.spec import MIB
+from sandbox.store import shared_store
 from tests.runs import CONTEXT, boxes_left, boxes_of, code, script, shown
 
 DEATH = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
@@ -216,4 +219,61 @@ async def test_a_session_that_is_used_wrongly_says_how() -> None:
     with pytest.raises(ContextError):
         async with rlm.session(7):
             pass
+    assert boxes_left() == []
+
+
+async def test_what_a_thread_has_in_flight_ends_with_its_question(tmp_path: Path) -> None:
+    """A child run would else go on in a box of its own, spend what nobody asked for, and tell behind the run's end."""
+    asks = (
+        "import threading, time\nthreading.Thread(target=rlm_query, args=('child?', 'text')).start()\ntime.sleep(0.5)"
+    )
+
+    async def think(request: ModelRequest) -> str:
+        if "child?" in request.messages[1].content:
+            asked.set()
+            await asyncio.Event().wait()
+        if len(root.requests) == 1:
+            return code(asks)
+        await asked.wait()
+        return "FINAL(done)"
+
+    asked, root = asyncio.Event(), ScriptedProvider(think)
+    async with RLM(root, max_depth=2, trace_dir=tmp_path).session(CONTEXT) as session:
+        results = [await session.ask("?"), await session.ask("??")]
+        assert len(boxes_of()) == 1
+        assert sum(result.usage.total_tokens for result in results) == session.usage.total_tokens
+        assert results[0].usage.sub_calls == 1
+        assert session._ledger.reserved_tokens == 0
+    assert boxes_left() == []
+    assert verify_trace(next(tmp_path.iterdir())).problem is None
+
+
+async def test_contexts_of_a_session_that_does_not_open_or_is_closed_meanwhile_are_not_kept(tmp_path: Path) -> None:
+    blobs = shared_store().folder / "blobs"
+    before = set(blobs.iterdir())
+    rlm = RLM(script(), context_mode="lazy")
+    with pytest.raises(ContextError):
+        async with rlm.session("of the first", more=[7]):
+            pass
+    large = tmp_path / "large.txt"
+    large.write_text("a line\n" * 3_000_000)
+    async with rlm.session("of the second") as session:
+        adding = asyncio.create_task(session.add_context(large))
+        await asyncio.sleep(0)
+        await session.aclose()
+        with pytest.raises(BoxError, match="it has ended"):
+            await adding
+    assert set(blobs.iterdir()) == before
+
+
+async def test_a_box_that_takes_its_contexts_no_more_is_replaced() -> None:
+    """Cells may have filled its memory, or broken what reads them; each further question would fail."""
+    root = script(
+        code("import repl\nx = 1\nrepl.read_context = None"), "FINAL(1)", code("print('x' in dir())"), "FINAL(2)"
+    )
+    async with RLM(root).session(CONTEXT) as session:
+        await session.ask("?")
+        result = await session.ask("??")
+    assert result.turns[0].cells[0].output == "False"
+    assert "The REPL was lost since" in root.requests[2].messages[1].content
     assert boxes_left() == []

@@ -19,6 +19,7 @@ from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from typing import Any, cast
 
+from sandbox.box import Box
 from sandbox.encoding import encode_frame
 from sandbox.engine import Engine
 from sandbox.kernel import Kernel
@@ -67,8 +68,7 @@ class LocalBox(Sandbox):
         self._kernel_pids: list[int] = []
         self._closing = asyncio.Lock()
         self.store = Store(self.run_dir / "store")
-        no_engine = cast("Engine", None)  # used for containers only, and there is none
-        super().__init__(SandboxSpec(), no_engine, self.store, "no image", settings, self._ask)
+        super().__init__(SandboxSpec(), cast("Engine", None), self.store, "no image", settings, self._ask)
 
     async def _ask(self, asked: Asked) -> str | SubCallFailure:
         self.prompts.append((asked.prompt, asked.data))
@@ -78,14 +78,16 @@ class LocalBox(Sandbox):
         await self._open_box()
         return self
 
-    async def _start_kernel(self) -> None:
+    async def _take_box(self) -> Box:
+        no_engine = cast("Engine", None)  # used for containers only, and there is none
+        box = Box(self._spec, no_engine, self.store, self.store.new_box_dir())
         self.process = await spawn_relay(self.run_dir)
         assert self.process.stdout
         assert self.process.stdin
-        self._link = Link(self.process.stdout, self.process.stdin, multiplexed=False)
-        self._kernel = Kernel(self._link, self._settings, self._handler)
+        box.kernel = Kernel(Link(self.process.stdout, self.process.stdin, multiplexed=False))
         self._kernel_pids += children_of(self.process.pid)
-        await self._kernel.start()
+        await box.kernel.start()
+        return box
 
     async def _close_box(self) -> None:
         await super()._close_box()
@@ -108,15 +110,17 @@ class LocalBox(Sandbox):
 
     @property
     def kernel(self) -> Kernel:
-        assert self._kernel
-        return self._kernel
+        assert self._box
+        assert self._box.kernel
+        return self._box.kernel
 
     async def load_value(self, name: str, value: Any) -> None:
         """Bind a context, by the path where a local process finds it: there is no mount."""
-        file = self.store.link(self.store.put(value), self._box_dir)
+        assert self._box
+        file = self.store.link(self.store.put(value), self._box.directory)
         content = {
             "name": name,
-            "path": str(self._box_dir / file),
+            "path": str(self._box.directory / file),
             "form": "text" if isinstance(value, str) else "json",
         }
         reply = await self.kernel.request("airlock_load", content)

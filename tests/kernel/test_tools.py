@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 import pytest_asyncio
 
-from orchestrator import Limits, Tool, ToolFailed
+from orchestrator import UNLIMITED, Limits, Tool, ToolFailed
 from orchestrator.errors import ConfigError
 from orchestrator.ledger import Ledger
 from orchestrator.recorder import Recorder
@@ -104,7 +104,7 @@ class Host:
     def __init__(self, tools: tuple[Tool, ...] = TOOLS, **limits: Any) -> None:
         self.recorder = Recorder([lambda event: self.events.append(event)])
         self.events: list[Any] = []
-        self.ledger = Ledger(Limits(**{"max_tool_calls": 10_000} | limits))
+        self.ledger = Ledger(Limits(**{"max_tool_calls": 10_000, "max_wall_s": UNLIMITED} | limits))
         self.toolbox = Toolbox(tools)
         self.calls = ToolCalls(toolbox=self.toolbox, ledger=self.ledger, recorder=self.recorder, depth=0)
 

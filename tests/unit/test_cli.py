@@ -96,6 +96,8 @@ SCRIPTED = ("--model", "scripted:model.py")
         ((*ASK, *SCRIPTED, "--sub-model", "openai:gpt"), "--sub-model openai:gpt: no key. Set the environment variab"),
         ((*ASK, "--model", "openai:gpt"), "OPENAI_API_KEY (to any text, if the server at --base-url wants none)"),
         ((*ASK, "--model", "openai:gpt", "--base-url", "localhost"), " --base-url: not an address that begins with"),
+        ((*ASK, "--model", "openai:m@http://localhost/v1"), "the address of its server is given by --base-url"),
+        ((*ASK, *SCRIPTED, "--cache", "report.txt"), "--cache: 'report.txt' can't be used: File exists"),
         ((*ASK, *SCRIPTED, "--sub-model", "openai:g", "--sub-base-url", "x"), " --sub-base-url: not an address that"),
         ((*ASK, "--model", "scripted:missing.py"), "scripted:missing.py: the file can't be executed: No such file or"),
         ((*ASK, "--model", "scripted:broken.py"), "scripted:broken.py: the file can't be executed: SyntaxError"),

@@ -71,6 +71,9 @@ def test_their_addresses() -> None:
         (["--base-url", "http://localhost/v1", "--sub-models", "a=anthropic:m"], "name the anthropic model's"),
         (["--base-url", "http://localhost/v1", "--fallback", "openai:m"], "name this one's: openai:m@https://"),
         (["--sub-base-url", "http://localhost/v1", "--fallback", "openai:m"], "name this one's"),
+        (["--sub-models", "a=scripted:m.py@http://localhost/v1"], "scripted:m.py@http://localhost/v1: a script has no"),
+        (["--fallback", "scripted:m.py@http://localhost/v1"], "--fallback scripted:m.py@http://localhost/v1: a script"),
+        (["--sub-model", "openai:m@http://localhost/v1"], "the address of its server is given by --sub-base-url"),
     ],
 )
 def test_what_is_typed_wrong_is_a_usage_error(words: list[str], said: str) -> None:

@@ -156,7 +156,8 @@ def test_a_damaged_vocabulary_is_neither_used_nor_fetched_anew(desk: Path, monke
         (Usage(cost_usd=usd("12.345"), estimated_tokens=5), ", about $12.34, "),
         (Usage(cost_usd=usd("0"), estimated_tokens=5), ", $0.00, "),
         (Usage(cost_usd=None), ", cost not known, "),
+        (Usage(cache_hits=2), "0 sub-calls, 2 from the cache, 0 tokens"),
     ],
 )
-def test_the_end_line_says_what_it_cost(usage: Usage, said: str) -> None:
+def test_the_end_line_says_what_it_used(usage: Usage, said: str) -> None:
     assert said in usage_line(usage)

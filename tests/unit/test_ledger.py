@@ -14,6 +14,7 @@ from orchestrator.limits import UNLIMITED, Deadline, Limits
 from orchestrator.permit import Overbill, Permit
 from orchestrator.providers.base import TokenUsage
 from orchestrator.providers.prices import Price
+from orchestrator.recorded import Charge
 
 
 def used(input_tokens: int, output_tokens: int = 0, *, cached: int = 0, estimated: bool = False) -> TokenUsage:
@@ -311,3 +312,14 @@ async def test_what_stays_within_the_reservation_ends_nothing() -> None:
     permit = await reserved(ledger, 10)
     permit.settle(used(5, 5))
     assert (permit.overbill, ledger.overbilled) == (None, False)
+
+
+def test_what_an_earlier_life_sent_counts_before_it_is_charged_again() -> None:
+    """An `EgressLimit` would else let a resumed run send as much once more."""
+    sent = Charge(run=1, sub_call=True, usage=TokenUsage(input_tokens=1, output_tokens=1), usd=None, sent_bytes=70)
+    first = Ledger(Limits())
+    child = Ledger(Limits(), first)
+    first.foresee(sent)
+    assert child.tree_sent_bytes == 70
+    child.charge_recorded(sent, sub_call=True)
+    assert (child.tree_sent_bytes, child.sent_bytes, first.sent_bytes) == (70, 70, 70)

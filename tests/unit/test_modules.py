@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,16 @@ def test_setup_code_is_text_of_a_bounded_size(setup: Any) -> None:
         checked_setup(setup)
     with pytest.raises(ConfigError, match=r"^setup_code"):
         RLM(ScriptedProvider(["FINAL(x)"]), setup_code=setup)
+
+
+def test_a_package_is_given_up_before_more_of_it_is_read_than_may_be(tmp_path: Path) -> None:
+    package = folder(tmp_path / "package")
+    for number in range(40):
+        with (package / f"m{number}.py").open("wb") as file:
+            file.truncate(MAX_BYTES)
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match="more than"):
+        read_modules([package])
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most_bytes < 4 * MAX_BYTES

@@ -18,7 +18,7 @@ from sandbox.link import Link
 from sandbox.messages import RELAY, Asked, Query
 from sandbox.open_cell import OpenCell
 from sandbox.pace import MOST_IN_A_TURN, Pace
-from sandbox.spec import CellLimits, KernelSettings
+from sandbox.spec import CellLimits
 from sandbox.subcalls import SubCalls
 
 
@@ -99,7 +99,7 @@ async def test_others_have_a_turn_after_a_few_quick_ones(turns: Turns) -> None:
 
 async def test_a_flood_of_messages_leaves_turns_to_others(turns: Turns) -> None:
     ours, box = socket.socketpair()
-    kernel = Kernel(Link(*await asyncio.open_unix_connection(sock=ours), multiplexed=False), KernelSettings(), answer)
+    kernel = Kernel(Link(*await asyncio.open_unix_connection(sock=ours), multiplexed=False))
     box.sendall(encode_frame(RELAY, [b'{"event":"hello"}']) * 100 * MOST_IN_A_TURN)
     box.shutdown(socket.SHUT_WR)
     before = turns.count

@@ -173,6 +173,14 @@ def test_of_an_error_a_log_shows_the_name_alone(error: str, shown: str) -> None:
     assert f"turn 1, cell 1: {shown}0.00 s, 0 characters of output\n" in stream.getvalue()
 
 
+def test_all_models_that_may_be_asked_are_named_at_the_start() -> None:
+    stream = io.StringIO()
+    roles = [("root", None, "r:m"), ("sub", None, "s:m"), ("sub", "fast", "f:m"), ("fallback", None, "z:\x1b[2Jm")]
+    models = [{"role": role, "name": name, "model": model} for role, name, model in roles]
+    Recorder([ProgressPrinter(stream)]).emit("run_start", {**START, "limits": {}, "models": models})
+    assert stream.getvalue().splitlines()[1] == r"airlock: also fast: f:m, fallback z:\x1b[2Jm"
+
+
 def test_the_policies_are_named_at_the_start() -> None:
     stream = io.StringIO()
     summaries = ["Canary", EgressLimit(0.0001).summary(69)]
@@ -197,6 +205,12 @@ def test_a_run_that_is_left_behind_has_an_end_line_and_one_that_ended_has_no_sec
     play(printer)
     printer.left_behind()
     assert "cancelled" not in ended.getvalue()
+
+
+def test_a_run_that_did_not_begin_has_no_end_line() -> None:
+    stream = io.StringIO()
+    ProgressPrinter(stream).left_behind()
+    assert stream.getvalue() == ""
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])

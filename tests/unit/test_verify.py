@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.audit_log import verify_trace
+from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.main import main
 from orchestrator.errors import ConfigError
 from orchestrator.trace import FORMAT, NO_LINE, TraceEvent, TraceFile
 
@@ -32,6 +34,13 @@ def test_a_whole_trace_is_sound(tmp_path: Path) -> None:
     for anchor in (None, trace.head, trace.head.upper() + "\n"):
         verdict = verify_trace(trace.path, anchor=anchor)
         assert (verdict.problem, verdict.lines, verdict.head, verdict.ended) == (None, 5, trace.head, True)
+
+
+def test_the_command_takes_the_directory_of_a_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = write(tmp_path / "traces")
+    trace.path.rename(tmp_path / "journal.jsonl")
+    assert main(("verify", str(tmp_path))) == ExitCode.ANSWERED
+    assert capsys.readouterr().out == f"{trace.head}\n"
 
 
 def altered(trace: TraceFile, lines: list[bytes]) -> str | None:

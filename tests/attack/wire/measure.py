@@ -156,7 +156,7 @@ class Attack:
         )
         assert guest.stdin
         assert guest.stdout
-        kernel = Kernel(Link(guest.stdout, guest.stdin, multiplexed=False), SETTINGS, self.answer)
+        kernel = Kernel(Link(guest.stdout, guest.stdin, multiplexed=False))
         try:
             return await self._play(kernel)
         finally:
@@ -169,6 +169,7 @@ class Attack:
         try:
             async with asyncio.timeout(1 if self.name == "silent_start" else 600):
                 await kernel.start()
+                await kernel.set_up(SETTINGS, self.answer)
         except TimeoutError:
             return "never answered", None
         except ProtocolViolation as violation:

@@ -1,0 +1,214 @@
+"""Boxes that wait with a ready kernel, so that a run gets one in milliseconds. Each is used once.
+
+A waiting box has been audited like any other, is of no run, and holds nothing of anybody's: its contexts and settings
+come when it is taken. It is not paused: a paused one would need its memory and its pages anyway, and the relay in it
+could not see that its host is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+from sandbox.box import Box
+from sandbox.errors import PoolClosed, SandboxError
+from sandbox.spec import SandboxSpec
+
+OpenBox = Callable[[SandboxSpec, str], Awaitable[Box]]
+"""Starts a box of a spec that runs an image, given by its ID."""
+
+PAUSE_S: Final = (0.5, 30.0)
+"""After a start that failed: seconds until the next one, and what their doubling ends at."""
+
+_log = logging.getLogger(__name__)
+
+
+class Pool:
+    """Boxes of one spec, kept ready. Belongs to the event loop that it was opened on.
+
+    Args:
+        spec: The boxes. Their ``lifetime_s`` is that of the run which takes one.
+        image: ID of the image that they run.
+        open_box: Starts one.
+        size: Boxes kept ready.
+        max_boxes: First runs that have a box at once, whether it waited here or not; more wait for their turn. Boxes
+            that wait here count too.
+        idle_s: Seconds that a box waits; then a fresh one takes its place.
+    """
+
+    def __init__(
+        self, spec: SandboxSpec, image: str, open_box: OpenBox, *, size: int, max_boxes: int, idle_s: float
+    ) -> None:
+        self._spec = spec
+        self._image = image
+        self._open_box = open_box
+        self._size = size
+        self._idle_s = idle_s
+        self._max_boxes = max_boxes
+        self._ready: list[Box] = []
+        self._used = 0
+        self._starting = 0
+        self._news = asyncio.Condition()
+        self._starts = asyncio.Semaphore(os.cpu_count() or 1)
+        self._keeper: asyncio.Task[None] | None = None
+        self._refills: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def ready(self) -> int:
+        """Boxes that wait."""
+        return len(self._ready)
+
+    @property
+    def used(self) -> int:
+        """First runs that have a box."""
+        return self._used
+
+    async def open(self) -> None:
+        """Begin to keep boxes ready, and wait for the first.
+
+        Raises:
+            SandboxError: It would not start.
+        """
+        if self._size:
+            await self._start_one()
+        self._keeper = asyncio.create_task(self._keep(), name="airlock-pool")
+
+    async def take(self, spec: SandboxSpec, *, image: str, waits: bool = True) -> Box:
+        """A box for a run: one that waits here where one fits, else a fresh one.
+
+        Args:
+            spec: What the run needs.
+            image: ID of the image that it runs.
+            waits: Whether to wait while `max_boxes` runs have one. A child run must not: the run above it holds a place
+                until the child has ended.
+
+        Raises:
+            PoolClosed: The pool is closed.
+            BoxStartError: As `Box.open`.
+        """
+        if waits:
+            await self._enter()
+        try:
+            box = self._pick(spec, image) or await self._open_fresh(spec, image)
+        except BaseException:
+            if waits:
+                self._leave()
+            raise
+        if waits:
+            box.on_close = self._leave
+        self._tell()
+        return box
+
+    async def _enter(self) -> None:
+        async with self._news:
+            await self._news.wait_for(lambda: self._closed or self._used < self._max_boxes)
+            if self._closed:
+                raise PoolClosed("the pool of boxes is closed")
+            self._used += 1
+
+    def _leave(self) -> None:
+        self._used -= 1
+        self._tell()
+
+    def _pick(self, spec: SandboxSpec, image: str) -> Box | None:
+        """The one that has waited longest. One that has ended by itself is left to the keeper."""
+        if self._closed:
+            raise PoolClosed("the pool of boxes is closed")
+        wanted = dataclasses.replace(spec, lifetime_s=self._spec.lifetime_s)
+        if wanted != self._spec or image != self._image:
+            return None
+        for box in self._ready:
+            if box.alive and self._left_s(box) >= spec.lifetime_s:
+                self._ready.remove(box)
+                return box
+        return None
+
+    def _left_s(self, box: Box) -> float:
+        """Until whoever does not know its owner may remove it."""
+        return box.spec.lifetime_s - (time.monotonic() - box.opened)
+
+    async def _open_fresh(self, spec: SandboxSpec, image: str) -> Box:
+        async with self._starts:
+            return await self._open_box(spec, image)
+
+    async def _keep(self) -> None:
+        """Start what is missing, one for each core at a time, and remove what is too old or has ended."""
+        while True:
+            self._remove_old()
+            while len(self._ready) + self._starting < min(self._size, self._max_boxes - self._used):
+                self._starting += 1
+                _kept(self._refills, self._refill())
+            async with self._news:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._next_check_s()):
+                        await self._news.wait()
+
+    def _remove_old(self) -> None:
+        for box in [box for box in self._ready if not box.alive or self._waited_s(box) >= self._idle_s]:
+            self._ready.remove(box)
+            _kept(self._ending, box.aclose())
+
+    @staticmethod
+    def _waited_s(box: Box) -> float:
+        return time.monotonic() - box.opened
+
+    def _next_check_s(self) -> float:
+        return max(0.05, min([1.0, *(self._idle_s - self._waited_s(box) for box in self._ready)]))
+
+    async def _refill(self) -> None:
+        pause_s, longest_s = PAUSE_S
+        try:
+            while not self._closed:
+                try:
+                    return await self._start_one()
+                except SandboxError as error:
+                    _log.warning("a box for the pool did not start: %s", error)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, longest_s)
+        finally:
+            self._starting -= 1
+            self._tell()
+
+    async def _start_one(self) -> None:
+        spec = dataclasses.replace(self._spec, lifetime_s=self._spec.lifetime_s + self._idle_s)
+        box = await self._open_fresh(spec, self._image)
+        if self._closed:
+            await box.aclose()
+            return
+        self._ready.append(box)
+
+    def _tell(self) -> None:
+        """Wake the keeper and who waits for a place."""
+
+        async def notify() -> None:
+            async with self._news:
+                self._news.notify_all()
+
+        _kept(self._ending, notify())
+
+    async def aclose(self) -> None:
+        """Remove the boxes that wait. Those that runs have stay theirs; who waits for one is told."""
+        self._closed = True
+        stopped = [*([self._keeper] if self._keeper else []), *self._refills]
+        for task in stopped:
+            task.cancel()
+        await asyncio.gather(*stopped, return_exceptions=True)
+        ready, self._ready = self._ready, []
+        for box in ready:
+            _kept(self._ending, box.aclose())
+        self._tell()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+
+def _kept(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work, name="airlock-pool")
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
