@@ -158,7 +158,10 @@ async def test_a_flood_of_a_thread_in_a_later_cell_counts_as_that_cells(level_bo
 
 
 FORGED: Final = {
-    "large stream messages": ("while True: send('stream', {'name': 'stdout', 'text': 'x' * 60_000})", "a flood"),
+    "large stream messages": (  # slow enough that its queue does not fill the box's memory before the host has counted
+        "while True: send('stream', {'name': 'stdout', 'text': 'x' * 60_000}); time.sleep(0.005)",
+        "a flood",
+    ),
     "small stream messages": ("while True: send('stream', {'name': 'stdout', 'text': 'x'})", "a flood"),
     "comm_open": ("while True: send('comm_open', {'comm_id': '0' * 32, 'target_name': 'x', 'data': {}})", "a flood"),
     "answers": ("while True: ask({'kind': 'answer'}, [b'x'])", "a second one"),
