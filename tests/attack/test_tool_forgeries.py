@@ -142,7 +142,9 @@ FLOODS: Final = {
 }
 
 
-@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.parametrize(
+    "name", ["calls that are made", *(pytest.param(name, marks=pytest.mark.long) for name in list(FLOODS)[1:])]
+)
 async def test_a_flood_of_calls_ends_and_costs_the_host_little(tool_box: Box, name: str) -> None:
     with bounded(f"container, a flood of {name}"):
         try:
