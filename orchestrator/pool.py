@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -32,9 +33,9 @@ class SandboxPool:
 
     Args:
         size: Boxes kept ready, 0 to `max_boxes`.
-        max_boxes: Runs that have a box at once, and boxes that wait for one, together; more runs wait for their turn,
-            within their own time. Child runs do not wait, or a run could hold what its own child needs; they are
-            bounded by ``Limits.max_live_boxes`` of each run.
+        max_boxes: Runs that have a box at once, and boxes that wait for one, together (these give way); more runs wait
+            for their turn, within their own time. Child runs do not wait, or a run could hold what its own child
+            needs; they are bounded by ``Limits.max_live_boxes`` of each run.
         limits: Those of the runs: their memory and time are the boxes'.
         sandbox: The boxes; likewise.
         idle_s: Seconds that a box waits, then a fresh one takes its place. 1 to 86,400.
@@ -140,9 +141,9 @@ def checked_pool(pool: object, spec: SandboxSpec) -> SandboxPool | None:
         return None
     if not isinstance(pool, SandboxPool):
         raise ConfigError(f"pool: of type {type(pool).__name__}; write pool=SandboxPool(...)")
-    for name in ("isolation", "image", "memory_bytes", "cpus", "pids", "tmp_bytes", "tmp_inodes", "shm_bytes"):
+    for name in (field.name for field in dataclasses.fields(SandboxSpec)):
         ours, theirs = getattr(spec, name), getattr(pool.spec, name)
-        if ours != theirs:
+        if ours != theirs and name != "lifetime_s":
             raise ConfigError(
                 f"pool: its boxes have {name} {theirs!r}, this RLM's {ours!r}: give both the same limits= and sandbox="
             )

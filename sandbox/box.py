@@ -35,7 +35,7 @@ class Box:
         container: Its ID; None where there is none any more.
         audit: What it was found to be; None before it was looked at.
         opened: When it was begun to be made, on the monotonic clock.
-        on_close: Called once, when nothing of it is left.
+        on_close: Called once, when it is closed.
     """
 
     def __init__(self, spec: SandboxSpec, engine: Engine, store: Store, directory: Path) -> None:
@@ -127,14 +127,19 @@ class Box:
 
     async def aclose(self) -> None:
         """Close the stream, which ends the box, and remove what is left of it. Safe to call twice."""
+        try:
+            await self._remove()
+        finally:  # also where something is left to the reaper: the place is free
+            on_close, self.on_close = self.on_close, lambda: None
+            on_close()
+
+    async def _remove(self) -> None:
         if self.kernel is not None:
             await self.kernel.aclose()
         if self.container is not None:
             await self._engine.remove(self.container)
             self.container = None
         await asyncio.to_thread(self._store.remove_box_dir, self.directory)
-        on_close, self.on_close = self.on_close, lambda: None
-        on_close()
 
 
 async def _answered(kernel: Kernel, inspecting: Awaitable[dict[str, Any]]) -> dict[str, Any]:

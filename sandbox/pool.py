@@ -38,7 +38,7 @@ class Pool:
         open_box: Starts one.
         size: Boxes kept ready.
         max_boxes: First runs that have a box at once, whether it waited here or not; more wait for their turn. Boxes
-            that wait here count too.
+            that wait here count too, and give way: there may be more for the moment that it takes to remove them.
         idle_s: Seconds that a box waits; then a fresh one takes its place.
     """
 
@@ -142,7 +142,7 @@ class Pool:
     async def _keep(self) -> None:
         """Start what is missing, one for each core at a time, and remove what is too old or has ended."""
         while True:
-            self._remove_old()
+            self._remove_unwanted()
             while len(self._ready) + self._starting < min(self._size, self._max_boxes - self._used):
                 self._starting += 1
                 _kept(self._refills, self._refill())
@@ -151,10 +151,14 @@ class Pool:
                     async with asyncio.timeout(self._next_check_s()):
                         await self._news.wait()
 
-    def _remove_old(self) -> None:
-        for box in [box for box in self._ready if not box.alive or self._waited_s(box) >= self._idle_s]:
-            self._ready.remove(box)
-            _kept(self._ending, box.aclose())
+    def _remove_unwanted(self) -> None:
+        """What has ended or waited too long, and whatever is one too many beside the runs that have a box."""
+        fit = [box for box in self._ready if box.alive and self._waited_s(box) < self._idle_s]
+        kept = fit[: max(0, self._max_boxes - self._used)]
+        for box in self._ready:
+            if box not in kept:
+                _kept(self._ending, box.aclose())
+        self._ready = kept
 
     @staticmethod
     def _waited_s(box: Box) -> float:

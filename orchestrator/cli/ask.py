@@ -18,9 +18,8 @@ from orchestrator.cli.journaled import begin_journal, divergence_lines, report_d
 from orchestrator.cli.log_lines import warnings_shown_by
 from orchestrator.cli.messages import UsageError, print_safely, say
 from orchestrator.cli.models import check_allowed, models_from, prices_from
+from orchestrator.cli.option_files import schema_from, setup_from
 from orchestrator.cli.options import keep_days_from, limits_from, policies_from
-from orchestrator.cli.schema_file import schema_from
-from orchestrator.cli.setup_file import setup_from
 from orchestrator.context import MAX_DOCUMENT_BYTES, load_documents
 from orchestrator.errors import ConfigError, ContextError, ProviderError, RLMError
 from orchestrator.intake import is_large_file

@@ -67,8 +67,16 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
     add = parser.add_argument
     add("words", nargs="*", metavar="FILE", help="UTF-8 text files, - for stdin; without -q the question comes last")
     add("-q", "--question", metavar="TEXT", help="the question")
-    models = parser.add_argument_group("models")
-    add = models.add_argument
+    _add_models(parser)
+    _add_limits(parser)
+    _add_policies(parser)
+    _add_box(parser)
+    _add_output(parser)
+    return parser
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("models").add_argument
     add("--model", metavar="SPEC", help="openai:NAME, anthropic:NAME or scripted:FILE.py (default: $AIRLOCK_MODEL)")
     add("--sub-model", metavar="SPEC", help="the model that answers sub-questions (default: the same)")
     add("--base-url", metavar="URL", help="address of a compatible server (Ollama: http://127.0.0.1:11434/v1)")
@@ -86,13 +94,18 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
         default="full",
         help="typed: the root sees numbers, booleans and labels of its own, and no text of the document",
     )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     limits = parser.add_argument_group("limits, each a number or 'unlimited'")
     for option, field in LIMIT_OPTIONS.items():
         default = getattr(Limits(), field)
         said = "unlimited" if default == UNLIMITED else f"{default:,}"
         limits.add_argument(option, metavar="N", help=f"{_HELP[option]} (default: {said})")
-    policies = parser.add_argument_group("policies on what leaves for a model and what comes back")
-    add = policies.add_argument
+
+
+def _add_policies(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("policies on what leaves for a model and what comes back").add_argument
     add(
         "--allow-model",
         metavar="NAME",
@@ -102,8 +115,10 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
     add("--max-egress", metavar="N", help=_MAX_EGRESS_HELP)
     add("--redact-prompts", action="store_true", help="replace what looks like a key or password in what is sent")
     add("--canary", action="store_true", help="put a random mark into system prompts; end the run where it comes out")
-    box = parser.add_argument_group("box and output")
-    add = box.add_argument
+
+
+def _add_box(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("box").add_argument
     add(
         "--context-mode",
         choices=("auto", "str", "lazy"),
@@ -118,19 +133,23 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
         default="kernel",
         help="data: with numpy and pandas; 28 MB to download at its first use",
     )
-    add("--schema", metavar="FILE", help="JSON schema of the answer; what is printed is JSON that fits it")
     add("--setup", metavar="FILE", help="Python code that the box runs before the first cell")
     add("--module", metavar="PATH", action="append", help="a .py file or package that cells can import; repeatable")
-    add("--dry-run", action="store_true", help="print what would be sent first and the most it can cost; start nothing")
-    add("--json", action="store_true", help="print answer, stop reason, usage, documents, decisions and trace as JSON")
-    add("--keep", action="store_true", help="keep all text in the trace, the document's too")
-    add("--journal", metavar="DIR", help="keep there what airlock resume needs after a kill, the document's text too")
     add(
         "--on-kill",
         choices=("tell", "replay"),
         default="tell",
         help="replay: run the earlier cells again in the fresh box where one cost its box",
     )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("answer and output").add_argument
+    add("--schema", metavar="FILE", help="JSON schema of the answer; what is printed is JSON that fits it")
+    add("--dry-run", action="store_true", help="print what would be sent first and the most it can cost; start nothing")
+    add("--json", action="store_true", help="print answer, stop reason, usage, documents, decisions and trace as JSON")
+    add("--keep", action="store_true", help="keep all text in the trace, the document's too")
+    add("--journal", metavar="DIR", help="keep there what airlock resume needs after a kill, the document's text too")
     add(
         "--keep-days", metavar="N", help="age at which traces are removed; 0: never (default: $AIRLOCK_KEEP_DAYS or 30)"
     )
@@ -139,7 +158,6 @@ def ask_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argument
         "-v", "--verbose", action="store_true", help="show code, questions and replies, and all output as it is printed"
     )
     add("--quiet", action="store_true", help="errors only on stderr")
-    return parser
 
 
 def policies_from(options: argparse.Namespace) -> list[Policy]:

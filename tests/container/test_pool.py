@@ -10,6 +10,7 @@ import pytest
 from orchestrator import RLM, BoxError, ConfigError, Limits, SandboxPool, SandboxSpec, ScriptedProvider
 from orchestrator.providers.base import ModelRequest
 from sandbox.pool import Pool
+from sandbox.store import Store
 from tests.boxes import exists
 from tests.runs import boxes_left
 
@@ -111,10 +112,36 @@ async def test_a_box_that_waited_too_long_is_replaced() -> None:
 async def test_a_killed_box_of_a_run_is_replaced_from_the_pool() -> None:
     replies = iter(("```repl\nimport os\nos._exit(1)\n```", "```repl\nFINAL(context)\n```"))
     async with SandboxPool(2) as pool:
+        await is_ready(pool, 2)
+        waited = {box.container for box in pool.boxes._ready}
         result = await RLM(ScriptedProvider(lambda _: next(replies)), pool=pool).arun("?", "still here")
         assert result.answer == "still here"
+        assert waited & {box.container for box in pool.boxes._ready} == set()
         assert pool.boxes.used == 0
     assert boxes_left() == []
+
+
+async def test_a_box_that_waits_gives_way_to_a_run_that_can_not_use_it() -> None:
+    async with SandboxPool(1, max_boxes=1) as pool, RLM(root("FINAL(context)"), pool=pool).session("x") as session:
+        assert (await session.ask("?")).answer == "x"  # a session's box lives longer than those of the pool
+        async with asyncio.timeout(60):
+            while pool.ready or len(boxes_left()) > 1:
+                await asyncio.sleep(0.02)
+        assert pool.boxes.used == 1
+    assert boxes_left() == []
+
+
+async def test_a_place_is_free_again_where_a_box_can_not_be_removed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with SandboxPool(0, max_boxes=1) as pool:
+        monkeypatch.setattr(Store, "remove_box_dir", _no_space)
+        with pytest.raises(OSError, match="no space"):
+            await RLM(root("FINAL(context)"), pool=pool).arun("?", "x")
+        monkeypatch.undo()
+        assert (await RLM(root("FINAL(context)"), pool=pool).arun("?", "y")).answer == "y"
+
+
+def _no_space(*_: object) -> None:
+    raise OSError("no space")
 
 
 async def test_a_session_takes_its_boxes_where_they_live_long_enough() -> None:
@@ -183,6 +210,10 @@ async def test_a_pool_of_another_loop_or_none_is_said() -> None:
             r"pool: its boxes have memory_bytes 1073741824, this RLM's 268435456",
         ),
         (lambda: RLM(root(), pool=SandboxPool(1), limits=Limits(max_wall_s=5000)), "the same Limits.max_wall_s"),
+        (
+            lambda: RLM(root(), pool=SandboxPool(1), sandbox=SandboxSpec(open_files=512)),
+            "pool: its boxes have open_files",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(made: object, words: str) -> None:
