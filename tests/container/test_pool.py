@@ -163,6 +163,20 @@ async def test_whoever_waits_is_told_when_the_pool_closes() -> None:
     assert boxes_left() == []
 
 
+async def test_a_box_that_waited_has_the_modules_and_the_setup_code_of_its_run() -> None:
+    async with SandboxPool(1) as pool:
+        rlm = RLM(
+            root("tables.word = 'changed'\nFINAL(tables.word + said + context)"),
+            modules={"tables": "word = 'module'"},
+            setup_code="import tables\nsaid = tables.word",
+            pool=pool,
+        )
+        (waited,) = pool.boxes._ready
+        assert (await rlm.arun("?", " text")).answer == "changedmodule text"
+        assert waited not in pool.boxes._ready
+    assert boxes_left() == []
+
+
 async def test_starts_are_at_most_one_for_each_core() -> None:
     now = most = 0
 
