@@ -54,6 +54,11 @@ class CellClocks:
         self._advance()
         return self._waiting_s
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a sub-call is in flight."""
+        return self._in_flight > 0
+
     def call_started(self) -> None:
         """A sub-call of the cell is in flight."""
         self._advance()

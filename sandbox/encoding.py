@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sandbox.messages import CONTROL, DELIMITER, SubCallFailure
+from sandbox.messages import CALLS, DELIMITER, SubCallFailure
 
 PROTOCOL_VERSION: Final = "5.4"
 
@@ -61,7 +61,7 @@ def encode_results(
             entries.append({"index": index})
             buffers.append(result.encode("utf-8", "replace"))
     content = {"comm_id": comm_id, "data": {"id": call_id, "results": entries}}
-    return encode_message(CONTROL, "comm_msg", content, msg_id=new_id(), buffers=buffers, metadata=metadata)
+    return encode_message(CALLS, "comm_msg", content, msg_id=new_id(), buffers=buffers, metadata=metadata)
 
 
 def new_id() -> str:

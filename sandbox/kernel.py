@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
 
 from sandbox import encoding, messages, protocol
 from sandbox.cell import CellResult, Clock
 from sandbox.children import ChildCalls
 from sandbox.clocks import CellClocks
-from sandbox.errors import BoxGone, BoxStartError, ProtocolViolation
+from sandbox.errors import BoxGone, BoxStartError, ProtocolViolation, SandboxError
 from sandbox.link import Link
 from sandbox.messages import RELAY, SHELL, Asked, SubCallFailure
 from sandbox.open_cell import OpenCell
@@ -24,8 +24,6 @@ from sandbox.spec import CONTEXT_DIR, MODULES, KernelSettings
 from sandbox.subcalls import QueryHandler, SubCalls
 from sandbox.terms import Terms
 from sandbox.value_size import most_bytes
-
-_T = TypeVar("_T")
 
 INTERRUPT_GRACE_S: Final = 2.0
 MAX_MESSAGES_PER_CELL: Final = 200_000
@@ -49,7 +47,7 @@ class Kernel:
         self._comm_id = encoding.new_id()
         self._take_settings(KernelSettings(), _no_run, None)
         self._welcome = asyncio.Event()
-        self._requests: dict[str, asyncio.Future[messages.Reply]] = {}
+        self._requests: dict[str, asyncio.Future[messages.Reply | None]] = {}
         self._shell = asyncio.Lock()
         self._cell: OpenCell | None = None
         self._messages = self._bytes = self._late_chars = 0
@@ -75,7 +73,9 @@ class Kernel:
         """
         self._reader = asyncio.create_task(self._pace.counted(self._read), name="airlock-box-reader")
         await self.link.send(encoding.encode_frame(RELAY, [b"{}"]))
-        await self._or_gone(self._welcome.wait())
+        await self._welcome.wait()
+        if self.gone.is_set():
+            raise self._why_gone()
 
     async def set_up(
         self, settings: KernelSettings, on_query: QueryHandler, children: ChildCalls | None = None
@@ -115,13 +115,15 @@ class Kernel:
         async with self._at_work():
             self._count_anew()
             msg_id = encoding.new_id()
-            waiting = asyncio.get_running_loop().create_future()
+            waiting: asyncio.Future[messages.Reply | None] = asyncio.get_running_loop().create_future()
             self._requests[msg_id] = waiting
             try:
                 await self._send(f"{name}_request", content, msg_id)
-                reply: messages.Reply = await self._or_gone(waiting)
+                reply = None if self.gone.is_set() else await waiting
             finally:
                 self._requests.pop(msg_id, None)
+            if reply is None:
+                raise self._why_gone()
             if reply.msg_type != f"{name}_reply":
                 raise self._violate(ProtocolViolation(f"{reply.msg_type} in answer to {name}_request"))
             return reply
@@ -177,8 +179,8 @@ class Kernel:
             cell.progress.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(cell.clocks.next_check_s()):
-                    await self._or_gone(cell.progress.wait())
-            if not cell.ended and (clock := await cell.clocks.expired()):
+                    await self._progress(cell)
+            if not cell.ended and (clock := await cell.expired(self.gone)):
                 return clock
         return None
 
@@ -191,7 +193,7 @@ class Kernel:
                 await self.interrupt()
                 while not cell.ended:
                     cell.progress.clear()
-                    await self._or_gone(cell.progress.wait())
+                    await self._progress(cell)
 
     async def settle(self) -> None:
         """End all sub-calls, child runs and calls of tools that are in flight, and wait until they have ended."""
@@ -210,18 +212,25 @@ class Kernel:
     ) -> None:
         await self.link.send(encoding.encode_message(SHELL, msg_type, content, msg_id=msg_id, metadata=metadata))
 
-    async def _or_gone(self, awaitable: Awaitable[_T]) -> _T:
-        """Wait for it, or raise when the box ends first."""
-        waiting = asyncio.ensure_future(awaitable)
-        gone = asyncio.ensure_future(self.gone.wait())
-        try:
-            await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                return waiting.result()
-            raise self.violation or BoxGone("the box has ended")
-        finally:
-            waiting.cancel()
-            gone.cancel()
+    async def _progress(self, cell: OpenCell) -> None:
+        """Wait until something has happened to the cell, or raise when the box ends first."""
+        if not self.gone.is_set():
+            await cell.progress.wait()
+        if self.gone.is_set() and not cell.ended:
+            raise self._why_gone()
+
+    def _why_gone(self) -> SandboxError:
+        return self.violation or BoxGone("the box has ended")
+
+    def _end(self) -> None:
+        """Nothing comes from the box any more: whoever waits for it is told."""
+        self.gone.set()
+        self._welcome.set()
+        if self._cell is not None:
+            self._cell.progress.set()
+        for waiting in self._requests.values():
+            if not waiting.done():
+                waiting.set_result(None)
 
     async def _read(self) -> None:
         try:
@@ -236,7 +245,7 @@ class Kernel:
         except ProtocolViolation as violation:
             self._violate(violation)
         finally:
-            self.gone.set()
+            self._end()
             self.link.abort()  # at once, also while nobody asks anything: it ends the box
 
     def _count_anew(self) -> None:
@@ -253,7 +262,7 @@ class Kernel:
 
     def _violate(self, violation: ProtocolViolation) -> ProtocolViolation:
         self.violation = self.violation or violation
-        self.gone.set()
+        self._end()
         return violation
 
     async def _handle(self, message: messages.Message) -> None:
@@ -297,7 +306,7 @@ class Kernel:
     def _on_idle(self, idle: messages.Idle) -> None:
         if cell := self._cell_of(idle.parent_id):
             cell.idle = True
-            cell.progress.set()
+            cell.tell_if_ended()
 
     def _on_reply(self, reply: messages.Reply) -> None:
         waiting = self._requests.pop(reply.parent_id, None)
@@ -309,7 +318,7 @@ class Kernel:
         if cell is None or cell.reply is not None or reply.msg_type != "execute_reply":
             raise ProtocolViolation(f"{reply.msg_type} to no open request")
         cell.reply = reply
-        cell.progress.set()
+        cell.tell_if_ended()
 
     def _on_report(self, report: messages.Report) -> None:
         """Dropped are a thread's late report, like its output, and whatever is more than a root may be shown."""
@@ -329,7 +338,7 @@ class Kernel:
 
     async def aclose(self) -> None:
         """End the box's stream, its reader and all sub-calls in flight."""
-        self.gone.set()
+        self._end()
         if self._reader:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)

@@ -85,8 +85,9 @@ class Link:
                 raise BoxGone("the box has closed its stream")
             try:
                 self._writer.write(frame)
-                async with asyncio.timeout(WRITE_TIMEOUT_S):
-                    await self._writer.drain()
+                if self._writer.transport.get_write_buffer_size():
+                    async with asyncio.timeout(WRITE_TIMEOUT_S):
+                        await self._writer.drain()
             except TimeoutError:
                 self.abort()
                 raise BoxGone("the box has stopped reading") from None

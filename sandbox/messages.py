@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 RELAY, SHELL, CONTROL, IOPUB = range(4)
-"""Channels of a frame; 4 and 5 are kept for stdin and heartbeat."""
+CALLS = 6
+"""Channels of a frame; 4 and 5 are kept for stdin and heartbeat. Over `CALLS` goes what a cell waits for."""
 
 DELIMITER = b"<IDS|MSG>"
 """Stands between the identities and the body of a Jupyter message."""

@@ -33,19 +33,41 @@ class OpenCell:
         self.captures = {kind: Capture(self.chars) for kind in ("stdout", "stderr", "result")}
 
     def call_started(self) -> None:
-        """A sub-call of it is in flight."""
+        """A sub-call of it is in flight: the clocks can only run out later than they would have."""
         self.clocks.call_started()
-        self.progress.set()
 
     def call_ended(self) -> None:
         """One sub-call less is in flight."""
         self.clocks.call_ended()
-        self.progress.set()
+        if not self.clocks.waiting:
+            self.progress.set()
+
+    def tell_if_ended(self) -> None:
+        """Wake whoever waits for its end."""
+        if self.ended:
+            self.progress.set()
 
     @property
     def ended(self) -> bool:
         """Whether it has been answered and all its output has come."""
         return self.reply is not None and self.idle
+
+    async def expired(self, gone: asyncio.Event) -> Clock | None:
+        """The clock that has run out, if one has. An engine may take a second to say what CPU time was used: a cell
+        that ends meanwhile, or whose box does, is not held up.
+        """
+        asking = asyncio.ensure_future(self.clocks.expired())
+        try:
+            while not (asking.done() or self.ended or gone.is_set()):
+                self.progress.clear()
+                told = asyncio.ensure_future(self.progress.wait())
+                try:
+                    await asyncio.wait((asking, told), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    told.cancel()
+            return asking.result() if asking.done() else None
+        finally:
+            asking.cancel()
 
     def result(self, clock: Clock | None, late_chars: int) -> CellResult:
         """What it did, given the clock that ran out, if one did."""

@@ -18,6 +18,7 @@ import msgspec
 from sandbox import shapes
 from sandbox.errors import ProtocolViolation, ValueUnavailable
 from sandbox.messages import (
+    CALLS,
     CONTROL,
     DELIMITER,
     IOPUB,
@@ -74,6 +75,8 @@ def decode(channel: int, parts: list[bytes], terms: Terms) -> Message:
     buffers = parts[start + 4 :]
     if channel == IOPUB:
         return _decode_iopub(msg_type, parent_id, raw_content, buffers, terms)
+    if channel == CALLS and msg_type == "comm_msg":
+        return _decode_call(raw_content, buffers, terms)
     if channel in (SHELL, CONTROL) and msg_type.endswith("_reply"):
         return _decode_reply(msg_type, parent_id, raw_metadata, raw_content, buffers)
     raise ProtocolViolation(f"message type {msg_type[:64]!a} on channel {channel}")
@@ -96,7 +99,7 @@ def _decode_iopub(msg_type: str, parent_id: str, content: bytes, buffers: list[b
         case "status":
             return Idle(parent_id) if _json(content, shapes.Status).execution_state == "idle" else Unread()
         case "comm_msg":
-            return _decode_comm(content, buffers, terms)
+            return _decode_told(content, buffers, terms)
         case "iopub_welcome":
             return Welcome()
         case "comm_open" | "comm_close":
@@ -135,27 +138,36 @@ _REPLIES: Final = frozenset(
 )
 
 
-def _decode_comm(content: bytes, buffers: list[bytes], terms: Terms) -> Message:
-    comm = _json(content, shapes.Comm)
-    if comm.comm_id != terms.comm_id:
-        raise ProtocolViolation("a message on a comm that the host did not give")
-    if isinstance(comm.data, shapes.Answer):
-        if len(buffers) != 1:
-            raise ProtocolViolation("an answer has one buffer")
-        return Answer(buffers[0])
-    if isinstance(comm.data, shapes.Report):
-        return Report(comm.data.values)
-    if isinstance(comm.data, shapes.Piece):
+def _decode_told(content: bytes, buffers: list[bytes], terms: Terms) -> Message:
+    """What has no answer, in its order with the cell's output."""
+    told = _json(content, shapes.Told)
+    _check_comm(told.comm_id, terms)
+    if isinstance(told.data, shapes.Report):
+        return Report(told.data.values)
+    if len(buffers) != 1:
+        raise ProtocolViolation("an answer has one buffer")
+    return Answer(buffers[0])
+
+
+def _decode_call(content: bytes, buffers: list[bytes], terms: Terms) -> Message:
+    """What a cell waits for, and the pieces of contexts that belong to it."""
+    call = _json(content, shapes.Call)
+    _check_comm(call.comm_id, terms)
+    data = call.data
+    if isinstance(data, shapes.Piece):
         if len(buffers) != 1 or len(buffers[0]) > MAX_PIECE_BYTES:
             raise ProtocolViolation(f"a piece of a context has one buffer of at most {MAX_PIECE_BYTES:,} bytes")
-        return Piece(comm.data.id, comm.data.form, buffers[0])
-    if isinstance(comm.data, shapes.Tool):
-        return _decode_tool(comm.data, buffers, terms)
+        return Piece(data.id, data.form, buffers[0])
+    if isinstance(data, shapes.Tool):
+        return _decode_tool(data, buffers, terms)
     if sum(map(len, buffers)) > terms.query_bytes:
         raise ProtocolViolation(f"prompts of {sum(map(len, buffers)):,} bytes; {terms.query_bytes:,} are legal")
-    return (
-        _decode_child(comm.data, buffers) if isinstance(comm.data, shapes.Child) else _decode_query(comm.data, buffers)
-    )
+    return _decode_child(data, buffers) if isinstance(data, shapes.Child) else _decode_query(data, buffers)
+
+
+def _check_comm(comm_id: str, terms: Terms) -> None:
+    if comm_id != terms.comm_id:
+        raise ProtocolViolation("a message on a comm that the host did not give")
 
 
 def _decode_tool(asked: shapes.Tool, buffers: list[bytes], terms: Terms) -> Query:

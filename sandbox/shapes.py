@@ -113,9 +113,18 @@ class Report(msgspec.Struct, tag_field="kind", tag="report"):
     values: Annotated[dict[_ReportedText, _Reported], msgspec.Meta(max_length=MAX_REPORTED)]
 
 
-class Comm(msgspec.Struct):
+class Call(msgspec.Struct):
+    """What a cell waits for, and the pieces of contexts that belong to it."""
+
     comm_id: _Id
-    data: Query | Batch | Child | Tool | Piece | Answer | Report
+    data: Query | Batch | Child | Tool | Piece
+
+
+class Told(msgspec.Struct):
+    """What has no answer."""
+
+    comm_id: _Id
+    data: Answer | Report
 
 
 class Variable(msgspec.Struct):

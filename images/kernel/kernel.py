@@ -4,8 +4,8 @@ Differences from the stock kernel, each found by trying (see README.md of this f
 - no TCP anywhere: ipykernel's pipe for forked children is moved to an ``ipc://`` path;
 - no subshells, no history, no debugger, no echo of the code: each costs time or memory and nobody listens;
 - high-water marks at 0, so that no output is lost silently; instead each stream is capped head+tail here;
-- one sender thread for all output and sub-calls, so that short threads do not use up file descriptors;
-- comm messages are taken on the control channel, which is served while a cell runs.
+- one sender thread for all output, so that short threads do not use up file descriptors;
+- what a cell asks and waits for goes over sockets of its own (`calls.py`).
 
 The host asks for three things of our own on the shell channel, beside ``execute_request``: ``airlock_setup_request``,
 ``airlock_load_request`` and ``airlock_value_request``. The host believes nothing of what this file says.
@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import answers
@@ -25,7 +26,7 @@ import repl
 import tools
 import variables
 import zmq
-from ipykernel.comm import Comm
+from calls import Calls
 from ipykernel.control import ControlThread
 from ipykernel.iostream import IOPubThread
 from ipykernel.ipkernel import IPythonKernel
@@ -39,12 +40,12 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 
 def endpoint(run_dir: str, number: int) -> str:
-    """Address of a socket: 1 shell, 2 control, 3 iopub, 4 the pipe of forked children."""
+    """Address of a socket: 1 shell, 2 control, 3 iopub, 4 the pipe of forked children, 5 calls, 6 their answers."""
     return f"ipc://{run_dir}/{number}"
 
 
 class BoxIOPubThread(IOPubThread):
-    """The one thread that sends output and sub-calls."""
+    """The one thread that sends output."""
 
     def __init__(self, socket: zmq.Socket, run_dir: str, session: Session) -> None:
         self._pipe_endpoint = endpoint(run_dir, 4)
@@ -97,11 +98,12 @@ class BoxKernel(IPythonKernel):
     _supports_kernel_subshells = False
     scaffold: repl.Scaffold | None = None
     host: repl.Host | None = None
+    calls: Calls | None = None
+    comm_id = ""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.ours: dict[str, Any] = {}
-        self.control_handlers["comm_msg"] = self.comm_manager.comm_msg
         for name in ("setup", "load", "value"):
             self.shell_handlers[f"airlock_{name}_request"] = getattr(self, f"{name}_request")
 
@@ -130,7 +132,7 @@ class BoxKernel(IPythonKernel):
             reply = {"status": "error", "ename": name, "evalue": "(no text)", "traceback": trace}
         self.shell.end_cell()
         if reply["status"] == "ok" and self.scaffold.final is not None:
-            self.send_comm({"kind": "answer"}, [self.scaffold.final])
+            self.tell({"kind": "answer"}, self.scaffold.final)
         clipped: dict[str, Any] = self.shell.clip_reply(reply)
         return clipped
 
@@ -153,11 +155,9 @@ class BoxKernel(IPythonKernel):
     async def setup_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
         """Take the host's settings: the comm's id, the functions of this run, the caps."""
         content = parent["content"]
-        comm = Comm(target_name="airlock", comm_id=content["comm_id"], primary=False, show_warning=False)
-        self.comm_manager.register_comm(comm)
-        self.send_comm = lambda data, buffers: comm.publish_msg("comm_msg", data, buffers=buffers)
-        self.host = host = repl.Host(self.send_comm, content["prompt_bytes"])
-        comm.on_msg(host.on_message)
+        self.comm_id = content["comm_id"]
+        self.host = host = repl.Host(partial(self.calls.send, self.comm_id), self.tell, content["prompt_bytes"])
+        self.calls.serve(host.on_message)
         self.scaffold = repl.Scaffold(host, content["functions"], content["answer_bytes"], content["rlm_query"])
         self.scaffold.values |= tools.functions(host, content["tools"])
         self.scaffold.namespace = self.shell.user_ns
@@ -172,6 +172,11 @@ class BoxKernel(IPythonKernel):
             reply = failure(error)
         self.send_response(stream, "airlock_setup_reply", reply, ident=ident)
 
+    def tell(self, data: dict[str, Any], *buffers: bytes) -> None:
+        """Send what has no answer: a comm message, in its order with the cell's output."""
+        content = {"comm_id": self.comm_id, "data": data}
+        self.session.send(self.iopub_socket, "comm_msg", content, parent=self.get_parent(), buffers=list(buffers))
+
     def show_vars(self) -> str:
         """The variables that the cells have made, by name, with their types and sizes."""
         return variables.told(self.shell.user_ns, self.ours)
@@ -183,7 +188,8 @@ class BoxKernel(IPythonKernel):
         for name in names:
             self.shell.user_ns.pop(name, None)  # before a second value takes as much memory
         try:
-            value = repl.read_context(content["path"], content["form"], content.get("memory_bytes", 0))
+            memory_bytes, is_ascii = content.get("memory_bytes", 0), content.get("is_ascii", False)
+            value = repl.read_context(content["path"], content["form"], memory_bytes, is_ascii)
         except Exception as error:
             reply = failure(error)
         else:
@@ -268,6 +274,7 @@ def run(run_dir: str, ready_fd: int) -> None:
         log=quiet_log(),
         user_ns={},
     )
+    kernel.calls = Calls(context, endpoint(run_dir, 5), endpoint(run_dir, 6))
     kernel.start()
     os.write(ready_fd, b"1")
     os.close(ready_fd)

@@ -21,8 +21,9 @@ import sys
 import hangup  # noqa: F401 - first of what is ours: it watches while the others are imported
 import kernel  # imported before the fork: parent and child share its pages
 import zmq
+from calls import split_parts
 
-RELAY, SHELL, CONTROL, IOPUB = 0, 1, 2, 3  # 4 and 5 are kept for stdin and heartbeat
+RELAY, SHELL, CONTROL, IOPUB, CALLS = 0, 1, 2, 3, 6  # 4 and 5 are kept for stdin and heartbeat
 MAX_INBOUND_BYTES = 64 << 20  # the host is trusted, its bugs are not
 MAX_PENDING_BYTES = 4 << 20  # above this we stop reading from the kernel, whose queues then grow in its own memory
 READ_BYTES = 1 << 20
@@ -81,6 +82,8 @@ class Relay:
         self.inbound = bytearray()
         self.outbound = bytearray()
         self.sockets: dict[int, zmq.Socket] = {}
+        self.answers: zmq.Socket | None = None
+        self.listening = False
         self.signal_fd = self.catch_signals()
         os.set_blocking(0, False)
         os.set_blocking(1, False)
@@ -108,6 +111,7 @@ class Relay:
         poller.register(0, zmq.POLLIN)
         poller.register(self.signal_fd, zmq.POLLIN)
         poller.register(self.ready_fd, zmq.POLLIN)
+        poller.register(1, 0)
         while not self.ended:
             self.choose_events(poller)
             events = dict(poller.poll())
@@ -128,25 +132,36 @@ class Relay:
 
     def choose_events(self, poller: zmq.Poller) -> None:
         """Read the kernel only while the host takes what we have; watch the host's pipe only when we have something."""
-        poller.register(1, zmq.POLLOUT if self.outbound else 0)
+        poller.modify(1, zmq.POLLOUT if self.outbound else 0)
         listening = self.greeted and len(self.outbound) < MAX_PENDING_BYTES
-        for socket in self.sockets.values():
-            poller.register(socket, zmq.POLLIN if listening else 0)
+        if listening != self.listening:
+            self.listening = listening and bool(self.sockets)
+            for socket in self.sockets.values():
+                poller.register(socket, zmq.POLLIN if listening else 0)
 
     def connect(self) -> None:
         """The kernel has bound its sockets (or died before: then the pipe ended, and `reap` reports it)."""
         if not os.read(self.ready_fd, 1):
             return
         context = zmq.Context()
-        for channel, kind, number in ((SHELL, zmq.DEALER, 1), (CONTROL, zmq.DEALER, 2), (IOPUB, zmq.SUB, 3)):
-            socket = context.socket(kind)
-            socket.linger = 0
-            socket.sndhwm = 0
-            socket.rcvhwm = 64  # drops nothing: the kernel's own are unlimited, so what we don't read waits there
-            if kind == zmq.SUB:
-                socket.subscribe(b"")
-            socket.connect(kernel.endpoint(self.run_dir, number))
-            self.sockets[channel] = socket
+        for channel, kind, number in (
+            (SHELL, zmq.DEALER, 1),
+            (CONTROL, zmq.DEALER, 2),
+            (IOPUB, zmq.SUB, 3),
+            (CALLS, zmq.PULL, 5),
+        ):
+            self.sockets[channel] = self.open_socket(context, kind, number)
+        self.answers = self.open_socket(context, zmq.PUSH, 6)
+
+    def open_socket(self, context: zmq.Context, kind: int, number: int) -> zmq.Socket:
+        socket: zmq.Socket = context.socket(kind)
+        socket.linger = 0
+        socket.sndhwm = 0
+        socket.rcvhwm = 64  # drops nothing: the kernel's own are unlimited, so what we don't read waits there
+        if kind == zmq.SUB:
+            socket.subscribe(b"")
+        socket.connect(kernel.endpoint(self.run_dir, number))
+        return socket
 
     def read_host(self) -> None:
         try:
@@ -164,18 +179,20 @@ class Relay:
                 return
             if len(self.inbound) < 4 + length:
                 return
-            frame = bytes(self.inbound[4 : 4 + length])
+            channel, piece = self.inbound[4], bytes(self.inbound[5 : 4 + length])
             del self.inbound[: 4 + length]
-            self.to_kernel(frame[0], split_parts(frame))
+            self.to_kernel(channel, piece)
 
-    def to_kernel(self, channel: int, parts: list[bytes]) -> None:
-        if channel == RELAY and parts == [INTERRUPT]:
+    def to_kernel(self, channel: int, piece: bytes) -> None:
+        if channel == RELAY and split_parts(piece) == [INTERRUPT]:
             self.interrupt()
         elif channel == RELAY:
             self.greeted = True
             self.to_host(RELAY, [json.dumps({"event": "hello"}).encode()])
+        elif channel == CALLS and self.answers is not None:
+            self.answers.send(piece, zmq.NOBLOCK)
         elif channel in (SHELL, CONTROL) and channel in self.sockets:
-            self.sockets[channel].send_multipart(parts, zmq.NOBLOCK)
+            self.sockets[channel].send_multipart(split_parts(piece), zmq.NOBLOCK)
 
     def interrupt(self) -> None:
         """SIGINT to the kernel and its children. From here, because a cell in C code that holds Python's lock keeps the
@@ -187,9 +204,16 @@ class Relay:
     def read_kernel(self, channel: int, socket: zmq.Socket) -> None:
         while len(self.outbound) < MAX_PENDING_BYTES:
             try:
-                self.to_host(channel, socket.recv_multipart(zmq.NOBLOCK))
+                if channel == CALLS:
+                    self.piece_to_host(channel, socket.recv(zmq.NOBLOCK))
+                else:
+                    self.to_host(channel, socket.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
                 return
+
+    def piece_to_host(self, channel: int, piece: bytes) -> None:
+        self.outbound += struct.pack(">IB", 1 + len(piece), channel)
+        self.outbound += piece
 
     def to_host(self, channel: int, parts: list[bytes]) -> None:
         self.outbound += struct.pack(">IB", 1 + sum(4 + len(part) for part in parts), channel)
@@ -237,15 +261,6 @@ class Relay:
                 self.read_host()
             self.write_host()
         self.ended = True
-
-
-def split_parts(frame: bytes) -> list[bytes]:
-    parts, at = [], 1
-    while at < len(frame):
-        (length,) = struct.unpack_from(">I", frame, at)
-        parts.append(frame[at + 4 : at + 4 + length])
-        at += 4 + length
-    return parts
 
 
 if __name__ == "__main__":

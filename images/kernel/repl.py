@@ -25,7 +25,7 @@ from asking import (
     pick,
 )
 from children import ChildRuns
-from lazy_file import mapped
+from whole_text import read_text
 
 MESSAGE_BYTES = 1 << 20  # a batch is packed into messages of at most this size, where no single prompt is larger
 MESSAGE_PROMPTS = 500  # and of at most so many prompts; the host refuses larger ones
@@ -39,10 +39,22 @@ Arrivals = queue.SimpleQueue[tuple[int, Any]]
 
 
 class Host:
-    """The way to the host: one Jupyter comm, shared by all threads."""
+    """The way to the host: one Jupyter comm, shared by all threads.
 
-    def __init__(self, publish: Callable[[dict[str, Any], list[bytes]], None], prompt_bytes: int) -> None:
+    Args:
+        publish: Sends what is asked, with its texts.
+        tell: Sends what has no answer, in its order with the cell's output.
+        prompt_bytes: Most bytes of a prompt with its data.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[dict[str, Any], list[bytes]], None],
+        tell: Callable[[dict[str, Any]], None],
+        prompt_bytes: int,
+    ) -> None:
         self._publish = publish
+        self._tell = tell
         self._prompt_bytes = prompt_bytes
         self._pid = os.getpid()
         self._waiting: dict[str, Arrivals] = {}
@@ -52,7 +64,7 @@ class Host:
         """Tell the host something that has no answer."""
         if os.getpid() != self._pid:
             raise SubCallError("this works from threads, not from child processes")
-        self._publish(message, [])
+        self._tell(message)
 
     def query(
         self,
@@ -149,7 +161,7 @@ class Host:
         self.budget = message["metadata"].get("budget", self.budget)
 
     def on_message(self, message: dict[str, Any]) -> None:
-        """Take the host's answers. Runs in the control thread while the cell waits in its own."""
+        """Take the host's answers. Runs in a thread of its own while the cell waits."""
         self.take_budget(message)
         data = message["content"]["data"]
         arrived = self._waiting.get(data["id"])
@@ -295,17 +307,18 @@ def plain(name: str, value: Any, *, inside: bool = False) -> Any:
     return [plain(name, item, inside=True) for item in value]
 
 
-def read_context(path: str, form: str, memory_bytes: int = 0) -> Any:
+def read_context(path: str, form: str, memory_bytes: int = 0, is_ascii: bool = False) -> Any:
     """Read a context file: UTF-8 text (lone surrogates kept), or JSON in which lists and dicts were stored.
 
     Args:
         path: The file. A lazy text has its index beside it.
         form: ``text``, ``json``, or ``lazy``: a text that is read where it is looked at.
         memory_bytes: Of the box, where that is known.
+        is_ascii: Whether the host knows that there is nothing but ASCII in it.
     """
     if form == "lazy":
         from lazy_text import LazyText
 
         return LazyText(path, path + ".index", memory_bytes)
-    text = str(mapped(path), "utf-8", "surrogatepass")  # not read first: that would be one more copy
+    text = read_text(path, is_ascii)
     return text if form == "text" else json.loads(text)

@@ -75,6 +75,7 @@ class BoxStream(OutStream):
         self._lock = threading.Lock()
         self._cap = HeadTail(20_000)
         self._cut_in_child = False
+        self._unflushed = False
         super().__init__(*args)
         os.register_at_fork(after_in_child=self._after_fork)
 
@@ -91,6 +92,7 @@ class BoxStream(OutStream):
         with self._lock:
             tail = self._cap.finish()
         if tail:
+            self._unflushed = True
             super().write(clean(tail))
 
     @property
@@ -106,8 +108,15 @@ class BoxStream(OutStream):
             self._cut_in_child = True
             piece += CUT_IN_CHILD
         if piece:
+            self._unflushed = True
             super().write(clean(piece))
         return len(string)
+
+    def flush(self) -> None:
+        """The kernel flushes both streams some five times a cell, and each stock flush waits for another thread."""
+        if self._unflushed:
+            self._unflushed = False
+            super().flush()
 
     def _drain_pipe(self) -> None:
         import select
@@ -163,6 +172,13 @@ class BoxShell(ZMQInteractiveShell):
     system = ZMQInteractiveShell.system_raw  # `!program`: the stock one runs it in a terminal, with "\r\n"
     error_name = ""
     error_line = 0
+    transformed = ("", "")
+
+    def transform_cell(self, raw_cell: str) -> str:
+        """Asked for twice a cell."""
+        if self.transformed[0] is not raw_cell:
+            self.transformed = (raw_cell, super().transform_cell(raw_cell))
+        return self.transformed[1]
 
     def init_history(self) -> None:
         super().init_history()

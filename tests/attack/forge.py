@@ -6,10 +6,11 @@ from typing import Final
 
 FORGE: Final = (
     "import os, threading, time\nkernel = get_ipython().kernel\nsession, iopub = kernel.session, kernel.iopub_socket\n"
-    "parent = kernel.get_parent()\n(comm_id,) = kernel.comm_manager.comms\n"
+    "parent = kernel.get_parent()\ncomm_id = kernel.comm_id\n"
     "def send(kind, content=None, comm=comm_id, **k): session.send(iopub, kind, content or {}, parent=parent, **k)\n"
     "def ask(data, buffers, comm=comm_id):\n"
-    "    send('comm_msg', {'comm_id': comm, 'data': data}, buffers=buffers)\n"
+    "    if data.get('kind') in ('answer', 'report'): send('comm_msg', {'comm_id': comm, 'data': data}, buffers=buffers)\n"
+    "    else: kernel.calls.send(comm, data, buffers)\n"
     "def reply(kind='execute_reply', **k):\n"
     "    ident = kernel._shell_parent_ident.get()\n"
     "    session.send(kernel.shell_stream.socket, kind, {'status': 'ok'}, parent=parent, ident=ident, **k)\n"

@@ -82,8 +82,9 @@ BREAKING = {
     "another meta path": "import sys\nsys.meta_path.clear(); sys.path.clear(); sys.path_hooks.clear()",
     "a trace": "import sys, threading\nsys.settrace(lambda *a: 1/0); threading.settrace(lambda *a: 1/0)",
     "no recursion": "import sys\nsys.setrecursionlimit(60)",
-    "comm closed": "for comm in list(get_ipython().kernel.comm_manager.comms.values()): comm.close()",
-    "no comm": "get_ipython().kernel.comm_manager.comms.clear()",
+    "calls closed": "get_ipython().kernel.calls._out.close()",
+    "answers closed": "get_ipython().kernel.calls._in.close()",
+    "no calls": "get_ipython().kernel.calls = get_ipython().kernel.host = None",
     "another comm": "from ipykernel.comm import Comm\nComm(target_name='mine', data={'x': 1})",
 }
 

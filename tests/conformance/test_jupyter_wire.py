@@ -12,6 +12,7 @@ from jupyter_client.session import Session
 from sandbox.encoding import encode_message, encode_results, new_id
 from sandbox.frames import FrameDecoder
 from sandbox.messages import (
+    CALLS,
     CONTROL,
     IOPUB,
     SHELL,
@@ -80,7 +81,7 @@ def test_jupyter_reads_what_we_write(session: Session, channel: int, msg_type: s
 def test_jupyter_reads_our_answers_to_sub_calls(session: Session) -> None:
     results: list[tuple[int, str | SubCallFailure]] = [(1, "text"), (0, SubCallFailure("ProviderError", "why"))]
     channel, message = written(session, encode_results(COMM, CALL, results))
-    assert (channel, message["msg_type"]) == (CONTROL, "comm_msg")
+    assert (channel, message["msg_type"]) == (CALLS, "comm_msg")
     assert message["content"]["comm_id"] == COMM
     assert message["content"]["data"]["id"] == CALL
     assert [bytes(buffer) for buffer in message["buffers"]] == [b"text"]
@@ -102,7 +103,7 @@ MESSAGES: list[tuple[int, str, dict[str, Any], tuple[bytes, ...], Message]] = [
     (IOPUB, "iopub_welcome", {"subscription": ""}, (), Welcome()),
     (IOPUB, "comm_open", {"comm_id": "x", "target_name": "y", "data": {}}, (), Unread()),
     (IOPUB, "comm_close", {"comm_id": "x", "data": {}}, (), Unread()),
-    (IOPUB, "comm_msg", {"comm_id": COMM, "data": QUERY}, (b"p", b"d"), Query(CALL, (0,), (Asked("p", "d"),))),
+    (CALLS, "comm_msg", {"comm_id": COMM, "data": QUERY}, (b"p", b"d"), Query(CALL, (0,), (Asked("p", "d"),))),
     (IOPUB, "comm_msg", {"comm_id": COMM, "data": {"kind": "answer"}}, (b"a",), Answer(b"a")),
     (SHELL, "kernel_info_reply", {"status": "ok", "banner": "x", "implementation": "y"}, (), Unread()),
 ]

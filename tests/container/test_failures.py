@@ -82,17 +82,15 @@ async def test_a_value_that_never_ends_costs_the_box_and_not_the_run(monkeypatch
 # --- the box breaks the protocol ---
 
 
-TWO_ANSWERS = (
-    "send = get_ipython().kernel.send_comm\nsend({'kind': 'answer'}, [b'a'])\nsend({'kind': 'answer'}, [b'b'])"
-)
+TWO_ANSWERS = "send = get_ipython().kernel.tell\nsend({'kind': 'answer'}, b'a')\nsend({'kind': 'answer'}, b'b')"
 
 
 @pytest.mark.parametrize(
     "cell",
     [
         TWO_ANSWERS,
-        "get_ipython().kernel.send_comm({'kind': 'child', 'depth': 0}, [])",
-        "get_ipython().kernel.send_comm({'kind': 'query', 'id': 'x', 'indexes': [0], 'has_data': [False]}, [b'p'])",
+        "get_ipython().kernel.tell({'kind': 'child', 'depth': 0})",
+        "get_ipython().kernel.tell({'kind': 'query', 'id': 'x', 'indexes': [0], 'has_data': [False]}, b'p')",
     ],
 )
 async def test_a_protocol_violation_ends_the_run(cell: str) -> None:
@@ -121,7 +119,7 @@ async def test_a_violation_between_two_cells_ends_the_run_too() -> None:
 
 async def test_a_forged_answer_is_no_more_than_final() -> None:
     """A cell may answer anyway, so forging gains nothing; an answer from a cell that fails is none."""
-    forged = "get_ipython().kernel.send_comm({'kind': 'answer'}, [b'forged'])\n"
+    forged = "get_ipython().kernel.tell({'kind': 'answer'}, b'forged')\n"
     root = script(code(forged + "1 / 0"), code(forged))
     result = await run(root)
     assert (result.answer, result.usage.turns) == ("forged", 2)
@@ -130,8 +128,8 @@ async def test_a_forged_answer_is_no_more_than_final() -> None:
 async def test_a_forged_query_is_refused_where_there_are_no_sub_calls() -> None:
     forged = (
         "import time\nprint([name for name in globals() if 'llm' in name])\n"
-        "get_ipython().kernel.send_comm({'kind': 'query', 'id': '0' * 32, 'indexes': [0], 'has_data': [False],\n"
-        "    'depth': 0, 'model': 'scripted:root', 'budget': 10**9}, [b'forged prompt'])\ntime.sleep(0.3)"
+        "kernel = get_ipython().kernel\nkernel.calls.send(kernel.comm_id, {'kind': 'query', 'id': '0' * 32,\n"
+        "    'indexes': [0], 'has_data': [False], 'depth': 0, 'model': 'scripted:root', 'budget': 10**9}, [b'forged prompt'])\ntime.sleep(0.3)"
     )
     root = script(code(forged), "FINAL(x)")
     result = await run(root, prompt_mode="no_subcalls")

@@ -20,7 +20,7 @@ from sandbox.store import shared_store
 from tests.runs import CONTEXT, boxes_left, boxes_of, code, script, shown
 
 DEATH = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
-VIOLATION = "get_ipython().kernel.send_comm({'kind': 'child', 'depth': 0}, [])"
+VIOLATION = "get_ipython().kernel.tell({'kind': 'child', 'depth': 0})"
 
 
 async def until(event: threading.Event) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sandbox.encoding import encode_frame
 from sandbox.errors import ProtocolViolation
 from sandbox.frames import MAX_FRAME_BYTES, FrameDecoder
-from sandbox.messages import CONTROL, DELIMITER, IOPUB, RELAY, SHELL, Message
+from sandbox.messages import CALLS, CONTROL, DELIMITER, IOPUB, RELAY, SHELL, Message
 from sandbox.protocol import decode
 from sandbox.spec import KernelSettings
 from sandbox.terms import Terms
@@ -64,46 +64,60 @@ RAW = [
 
 def honest(rng: random.Random) -> Frame:
     """One frame that an honest box may send."""
-    pick = rng.randrange(11)
     text = "".join(rng.choices("ab\n\u202e\x1b😀é", k=rng.randrange(20)))
+    pick = rng.randrange(13)
     if pick == 0:
         return RELAY, [json.dumps({"event": "kernel_exit", "code": rng.randrange(-64, 256)}).encode()]
+    return said(rng, pick, text) if pick < 9 else asked(rng, pick, text)
+
+
+def said(rng: random.Random, pick: int, text: str) -> Frame:
+    """What has no answer."""
     buffers: list[bytes] = []
     metadata: Any = {}
-    channel, kind = IOPUB, "status"
-    content: Any = {"execution_state": rng.choice(["busy", "idle"])}
+    content: Any
+    channel, kind = IOPUB, "comm_msg"
     if pick in (1, 2):
         kind, content = "stream", {"name": rng.choice(["stdout", "stderr"]), "text": text}
     elif pick == 3:
         kind, content = "execute_result", {"data": {"text/plain": text, "text/html": text}}
     elif pick == 4:
-        count = rng.randrange(1, 6)
-        flags = [rng.random() < 0.5 for _ in range(count)]
-        data: Any = {
-            "kind": "batch",
-            "id": f"{rng.getrandbits(128):032x}",
-            "indexes": [*range(count)],
-            "has_data": flags,
-            "models": [rng.choice([None, "fast", text or "x"]) for _ in flags] if rng.random() < 0.5 else None,
-        }
-        kind, content = "comm_msg", {"comm_id": COMM, "data": data}
-        buffers = [text.encode()] * (count + sum(flags))
+        kind, content = "status", {"execution_state": rng.choice(["busy", "idle"])}
     elif pick == 5:
-        kind, content, buffers = "comm_msg", {"comm_id": COMM, "data": {"kind": "answer"}}, [text.encode()]
+        content, buffers = {"comm_id": COMM, "data": {"kind": "answer"}}, [text.encode()]
     elif pick == 6:
         values = {"n": rng.random(), "l": [rng.getrandbits(40), None], "d": {"x": True}}
-        kind, content = "comm_msg", {"comm_id": COMM, "data": {"kind": "report", "values": values}}
+        content = {"comm_id": COMM, "data": {"kind": "report", "values": values}}
     elif pick == 7:
         channel, kind, content = SHELL, "airlock_value_reply", {"status": "ok"}
         buffers = [text.encode()]
-    elif pick == 8:
+    else:
         channel, kind = rng.choice([SHELL, CONTROL]), "execute_reply"
         content = {"status": "error", "ename": text, "evalue": text, "traceback": [text]}
         metadata = {"airlock": {"stdout_chars": rng.getrandbits(50), "error_line": 3}}
-    elif pick == 9:
-        call = {"kind": "tool", "id": f"{rng.getrandbits(128):032x}", "name": "lookup"}
-        kind, content, buffers = "comm_msg", {"comm_id": COMM, "data": call}, [json.dumps({"name": text}).encode()]
     return channel, jupyter(kind, {"msg_id": "p"}, metadata, content, buffers)
+
+
+def asked(rng: random.Random, pick: int, text: str) -> Frame:
+    """What a cell waits for, and a piece of a context on its way to a child run."""
+    count = rng.randrange(1, 6)
+    buffers = [text.encode()] * count
+    data: Any = {"id": f"{rng.getrandbits(128):032x}"}
+    if pick == 9:
+        flags = [rng.random() < 0.5 for _ in range(count)]
+        models = [rng.choice([None, "fast", text or "x"]) for _ in flags] if rng.random() < 0.5 else None
+        data |= {"kind": "batch", "indexes": [*range(count)], "has_data": flags, "models": models}
+        buffers = [text.encode()] * (count + sum(flags))
+    elif pick == 10:
+        data |= {"kind": "tool", "name": "lookup"}
+        buffers = [json.dumps({"name": text}).encode()]
+    elif pick == 11:
+        data |= {"kind": "piece", "form": rng.choice(["text", "json"])}
+        buffers = [text.encode()]
+    else:
+        uploads = [rng.choice([None, f"{rng.getrandbits(128):032x}"]) for _ in range(count)]
+        data |= {"kind": "child", "indexes": [*range(count)], "uploads": uploads}
+    return CALLS, jupyter("comm_msg", {"msg_id": "p"}, {}, {"comm_id": COMM, "data": data}, buffers)
 
 
 def jupyter(kind: str, parent: Any, metadata: Any, content: Any, buffers: list[bytes]) -> list[bytes]:
@@ -155,7 +169,7 @@ def changed_parts(rng: random.Random, frame: Frame) -> bytes:
             case 5:
                 rng.shuffle(parts)
             case _:
-                channel = rng.randrange(256) if rng.random() < 0.3 else rng.randrange(6)
+                channel = rng.randrange(256) if rng.random() < 0.3 else rng.randrange(CALLS + 1)
     return encode_frame(channel, parts)
 
 
@@ -274,7 +288,7 @@ def check_noise(seed: int) -> int:
     for _ in range(100):
         some = [DELIMITER, b"{}", *RAW, rng.randbytes(rng.randrange(40))]
         parts = rng.choices(some, k=rng.randrange(9))
-        pieces.append(encode_frame(rng.randrange(6), parts))
+        pieces.append(encode_frame(rng.randrange(CALLS + 1), parts))
     stream = b"".join([*pieces, noise(rng, (0, []))])
     got, violated = read(stream, whole())
     for frame in got:
@@ -303,4 +317,4 @@ def test_only_violations_come_out_of_any_stream(
 def test_the_honest_frames_are_of_all_kinds() -> None:
     rng = random.Random(0)
     kinds = {type(decode(*frame, TERMS)).__name__ for frame in islice(iter(lambda: honest(rng), None), 500)}
-    assert kinds == {"KernelExit", "Output", "Query", "Answer", "Report", "Reply", "Idle", "Unread"}
+    assert kinds == {"KernelExit", "Output", "Query", "Piece", "Answer", "Report", "Reply", "Idle", "Unread"}

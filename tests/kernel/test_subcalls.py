@@ -1,4 +1,4 @@
-"""`llm_query` and `llm_query_batched`: asked over a comm, answered on the control channel while the cell waits."""
+"""`llm_query` and `llm_query_batched`: asked by the cell's own thread, answered in another while the cell waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_a_query_is_answered_while_the_cell_waits(box: LocalBox) -> None:
-    """Pins ipykernel: a comm message on control reaches a kernel whose main thread is busy."""
     assert await box.printed("print(llm_query('one'), llm_query('two', data='text'), llm_query('a', 'b'))") == (
         "<one> <two|text> <a|b>\n"
     )

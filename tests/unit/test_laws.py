@@ -248,7 +248,7 @@ def comm(data: dict[str, object], *, comm_id: str = "ours", tools: Tools = NO_TO
     header, content = {"msg_type": "comm_msg"}, {"comm_id": comm_id, "data": data}
     parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
     terms = Terms.of("ours", KernelSettings(tools=tools))
-    return protocol.decode(messages.IOPUB, [b"<IDS|MSG>", b"", *parts, b"prompt"], terms)
+    return protocol.decode(messages.CALLS, [b"<IDS|MSG>", b"", *parts, b"prompt"], terms)
 
 
 QUERY: dict[str, object] = {"kind": "query", "id": "0" * 32, "indexes": [0], "has_data": [False]}

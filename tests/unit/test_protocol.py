@@ -16,6 +16,7 @@ from sandbox.encoding import encode_frame, encode_message, encode_results, new_i
 from sandbox.errors import ProtocolViolation, ValueUnavailable
 from sandbox.frames import MAX_FRAME_BYTES, MAX_PARTS, FrameDecoder
 from sandbox.messages import (
+    CALLS,
     CONTROL,
     DELIMITER,
     IOPUB,
@@ -67,7 +68,8 @@ def message(
 
 
 def comm(data: Any, *buffers: bytes, comm_id: str = COMM) -> Message:
-    return message(IOPUB, "comm_msg", {"comm_id": comm_id, "data": data}, buffers=buffers)
+    channel = IOPUB if data.get("kind") in ("answer", "report") else CALLS
+    return message(channel, "comm_msg", {"comm_id": comm_id, "data": data}, buffers=buffers)
 
 
 class TestFrames:
@@ -257,6 +259,12 @@ ILLEGAL: dict[str, Any] = {
     "a reply on iopub": lambda: message(IOPUB, "execute_reply", {"status": "ok"}),
     "a request on shell": lambda: message(SHELL, "execute_request", {"code": "x"}),
     "output on shell": lambda: message(SHELL, "stream", {"name": "stdout", "text": "x"}),
+    "a query among the output": lambda: message(IOPUB, "comm_msg", {"comm_id": COMM, "data": QUERY}, buffers=(b"p",)),
+    "an answer among the calls": lambda: message(
+        CALLS, "comm_msg", {"comm_id": COMM, "data": {"kind": "answer"}}, buffers=(b"a",)
+    ),
+    "output among the calls": lambda: message(CALLS, "stream", {"name": "stdout", "text": "x"}),
+    "a reply among the calls": lambda: message(CALLS, "execute_reply", {"status": "ok"}),
     "a comm message on shell": lambda: message(SHELL, "comm_msg", {"comm_id": COMM, "data": QUERY}),
     "an unknown reply": lambda: message(SHELL, "complete_reply", {"status": "ok"}),
     "an input request": lambda: message(4, "input_request", {"prompt": "password"}),
@@ -290,10 +298,10 @@ ILLEGAL: dict[str, Any] = {
     "a deep header": lambda: message(IOPUB, "stream", {}, parent=DEEP[:30_000] + DEEP[-30_000:]),
     "an escaped lone surrogate": lambda: message(IOPUB, "stream", b'{"name":"stdout","text":"\\ud800"}'),
     "a forged comm id": lambda: comm(QUERY, b"p", comm_id="d" * 32),
-    "no comm id": lambda: message(IOPUB, "comm_msg", {"data": QUERY}, buffers=(b"p",)),
+    "no comm id": lambda: message(CALLS, "comm_msg", {"data": QUERY}, buffers=(b"p",)),
     "an unknown kind": lambda: comm(QUERY | {"kind": "tool"}, b"p"),
     "no kind": lambda: comm({"id": CALL, "indexes": [0], "has_data": [False]}, b"p"),
-    "no data": lambda: message(IOPUB, "comm_msg", {"comm_id": COMM}, buffers=(b"p",)),
+    "no data": lambda: message(CALLS, "comm_msg", {"comm_id": COMM}, buffers=(b"p",)),
     "a call id that is short": lambda: comm(QUERY | {"id": "0" * 31}, b"p"),
     "a call id with a line break": lambda: comm(QUERY | {"id": CALL + "\n"}, b"p"),
     "a call id that is no hex": lambda: comm(QUERY | {"id": "g" * 32}, b"p"),
@@ -428,7 +436,7 @@ def test_ids_are_long_and_never_the_same() -> None:
 def test_results_carry_texts_as_buffers_and_failures_as_words() -> None:
     frame = encode_results(COMM, CALL, [(3, "text \ud800"), (0, SubCallFailure("LimitExceeded", "no \ud800"))])
     ((channel, parts),) = FrameDecoder().feed(frame)
-    assert channel == CONTROL
+    assert channel == CALLS
     assert json.loads(parts[2])["msg_type"] == "comm_msg"
     assert json.loads(parts[5]) == {
         "comm_id": COMM,

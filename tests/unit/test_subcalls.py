@@ -14,7 +14,7 @@ import pytest
 from sandbox import subcalls
 from sandbox.errors import ProtocolViolation
 from sandbox.link import Link
-from sandbox.messages import CONTROL, Asked, Query, SubCallFailure
+from sandbox.messages import CALLS, Asked, Query, SubCallFailure
 from sandbox.pace import Pace
 from sandbox.subcalls import MAX_ANSWER_CHARS, MAX_OPEN_BYTES, PROMPT_COST_BYTES, SubCalls
 
@@ -61,7 +61,7 @@ class Guest:
         """(query, index) to text or kind of failure, for so many results."""
         found: dict[tuple[int, int], Any] = {}
         async for channel, parts in self._frames:
-            assert channel == CONTROL
+            assert channel == CALLS
             data = json.loads(parts[5])["data"]
             buffers = iter(parts[6:])
             for result in data["results"]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.tools import BadArguments, Tool
 from sandbox.errors import ProtocolViolation
-from sandbox.messages import DELIMITER, IOPUB, AskedTool, Message, Query
+from sandbox.messages import DELIMITER, CALLS, AskedTool, Message, Query
 from sandbox.protocol import decode
 from sandbox.spec import KernelSettings
 from sandbox.terms import Terms
@@ -28,7 +28,7 @@ TOOL = {"kind": "tool", "id": CALL, "name": "small"}
 def told(data: Any, *buffers: bytes, terms: Terms = TERMS) -> Message:
     header, content = {"msg_type": "comm_msg"}, {"comm_id": COMM, "data": data}
     parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
-    return decode(IOPUB, [DELIMITER, b"", *parts, *buffers], terms)
+    return decode(CALLS, [DELIMITER, b"", *parts, *buffers], terms)
 
 
 def test_a_call_is_a_name_of_the_list_and_bytes_that_nobody_has_read() -> None:

@@ -14,10 +14,11 @@ import uuid
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-RELAY, SHELL, CONTROL, IOPUB = range(4)
+RELAY, SHELL, CONTROL, IOPUB, CALLS = 0, 1, 2, 3, 6
 MIB = 1 << 20
 FULL = 4 * MIB  # of an answer or a value: the most that a host takes
 PROMPT = 2 * MIB  # of a message's prompts
+TOOL = 1000  # of a tool call's arguments
 OUTPUT = 290_000  # of a message of output
 GROWS = "\U0001f600"  # one such character, and Python takes four bytes for each of a text
 ESCAPES = "\x1b]0;OWNED\x07 \x1b[2J\x1b[31mOWNED \x9b31m \u202eDENWO\u202c \u2066x\u2069 \x07\x08\r\u200b\x1bc"
@@ -92,17 +93,18 @@ class Host:
         data: dict[str, Any] = {"kind": "query" if count == 1 else "batch", "id": call_id or uuid.uuid4().hex}
         data |= {"indexes": list(range(count)), "has_data": [False] * count}
         content = {"comm_id": self.comm_id if comm_id is None else comm_id, "data": data}
-        return self.message(IOPUB, "comm_msg", content, *prompts)
+        return self.message(CALLS, "comm_msg", content, *prompts)
 
     def comm(self, data: Any, *buffers: bytes) -> None:
-        self.say(IOPUB, "comm_msg", {"comm_id": self.comm_id, "data": data}, *buffers)
+        channel = IOPUB if data["kind"] in ("answer", "report") else CALLS
+        self.say(channel, "comm_msg", {"comm_id": self.comm_id, "data": data}, *buffers)
 
     def answers(self, count: int) -> int:
         """Wait for so many results of queries; how many of them are refusals."""
         refused = 0
         while count > 0:
             channel, parts = self.receive()
-            if channel == CONTROL:
+            if channel == CALLS:
                 results = json.loads(parts[5])["data"]["results"]
                 count -= len(results)
                 refused += sum("error" in result for result in results)
@@ -377,6 +379,59 @@ def long_output(host: Host) -> None:
     host.prints("x" * (2 * OUTPUT))
 
 
+# ----------------------------------------------------------------------------------------- child runs and tools
+
+
+def piece(host: Host, raw: bytes, *, upload: str = "0" * 32, form: str = "text") -> bytes:
+    """Of a context on its way to a child run."""
+    content = {"comm_id": host.comm_id, "data": {"kind": "piece", "id": upload, "form": form}}
+    return host.message(CALLS, "comm_msg", content, raw)
+
+
+def endless_context(host: Host) -> NoReturn:
+    while True:
+        host.raw(piece(host, b"x" * MIB))
+
+
+def endless_empty_pieces(host: Host) -> NoReturn:
+    many = piece(host, b"") * 100
+    while True:
+        host.raw(many)
+
+
+def many_contexts(host: Host) -> NoReturn:
+    while True:
+        host.raw(piece(host, b"x", upload=uuid.uuid4().hex))
+
+
+def context_of_two_forms(host: Host) -> None:
+    host.raw(piece(host, b"x") + piece(host, b"x", form="json"))
+
+
+def too_large_a_piece(host: Host) -> None:
+    host.raw(piece(host, b"x" * (MIB + 1)))
+
+
+def children_of_nothing(host: Host) -> None:
+    """Of a context that never came, and of one that is too large and was dropped."""
+    host.raw(b"".join(piece(host, b"x" * MIB) for _ in range(9)))
+    for upload in ("1" * 32, "0" * 32, "0" * 32):
+        host.comm({"kind": "child", "id": uuid.uuid4().hex, "indexes": [0], "uploads": [upload]}, b"x")
+    host.prints(f"{host.answers(3)} refused")
+
+
+def children_that_do_not_match(host: Host) -> None:
+    host.comm({"kind": "child", "id": uuid.uuid4().hex, "indexes": [0, 1], "uploads": [None]}, b"x")
+
+
+def another_tool(host: Host) -> None:
+    host.comm({"kind": "tool", "id": uuid.uuid4().hex, "name": f"lookup{ESCAPES}"[:64]}, b"{}")
+
+
+def too_large_a_tool_call(host: Host) -> None:
+    host.comm({"kind": "tool", "id": uuid.uuid4().hex, "name": "lookup"}, b"x" * (TOOL + 1))
+
+
 def after_the_limit(host: Host) -> None:
     refused = 0
     for _ in range(40):
@@ -436,6 +491,8 @@ IN_CELL: dict[str, Callable[[Host], None]] = {
         terminal_by_type, terminal_by_answer, forged_parents, early_idle, second_reply, reply_to_another,
         reply_of_another_kind, another_comm, query_twice, query_again, answer_after_the_cell, two_answers,
         dead_and_alive, output_flood, small_output_flood, comm_open_storm, million_queries,
+        endless_context, endless_empty_pieces, many_contexts, context_of_two_forms, too_large_a_piece,
+        children_of_nothing, children_that_do_not_match, another_tool, too_large_a_tool_call,
         million_in_batches, after_the_limit, gigabytes_after_the_limit, too_large_a_prompt, long_output,
         harmless,
     )

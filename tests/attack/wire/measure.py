@@ -23,6 +23,7 @@ from pathlib import Path
 from sandbox import kernel as kernel_module
 from sandbox import link, subcalls
 from sandbox.cell import CellResult
+from sandbox.children import ChildCalls, Children
 from sandbox.clocks import CellClocks
 from sandbox.errors import BoxGone, ProtocolViolation, ValueUnavailable
 from sandbox.kernel import Kernel
@@ -30,11 +31,17 @@ from sandbox.link import Link
 from sandbox.messages import Asked, SubCallFailure
 from sandbox.protocol import decode_json_value
 from sandbox.spec import CellLimits, KernelSettings
-from tests.attack.wire.guest import VALUES
+from sandbox.store import Store, StoredContext
+from sandbox.tools import Tools, ToolSpec
+from sandbox.uploads import StoreQuota
+from tests.attack.wire.guest import TOOL, VALUES
 from tests.kernel.local_box import LocalBox
 
 GUEST = Path(__file__).with_name("guest.py")
-SETTINGS = KernelSettings(functions=("llm_query", "llm_query_batched", "report"))
+TOOLS = Tools(specs=(ToolSpec(name="lookup", argument_bytes=TOOL),))
+FUNCTIONS = ("llm_query", "llm_query_batched", "rlm_query", "report")
+SETTINGS = KernelSettings(functions=FUNCTIONS, rlm_query="child", tools=TOOLS)
+STORE_BYTES = 8 << 20
 CLOCKS = CellLimits(wall_s=0.5, wait_s=0.5)
 PATIENT = CellLimits(wall_s=600.0)
 PATIENT_WITH = {"million_queries", "million_in_batches", "after_the_limit", "gigabytes_after_the_limit"}
@@ -44,6 +51,8 @@ PATIENT_WITH |= {
     "comm_open_storm",
     "growing_output",
     "growing_answer",
+    "endless_context",
+    "endless_empty_pieces",
     "reports",
     "busy_loop",
 }
@@ -138,9 +147,13 @@ def share(times_s: list[float], part: float) -> float:
 class Attack:
     """One guest behind a link, and the host's end of it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, store: Store) -> None:
         self.name = name
         self.asked = 0
+        self._store = store
+
+    async def child(self, question: str, context: StoredContext | None) -> str | SubCallFailure:
+        return "y"
 
     async def answer(self, asked: Asked) -> str | SubCallFailure:
         self.asked += 1
@@ -157,19 +170,23 @@ class Attack:
         assert guest.stdin
         assert guest.stdout
         kernel = Kernel(Link(guest.stdout, guest.stdin, multiplexed=False))
+        quota = StoreQuota(STORE_BYTES)
+        calls = ChildCalls(Children(handler=self.child, quota=quota), self._store)
         try:
-            return await self._play(kernel)
+            return await self._play(kernel, calls)
         finally:
+            await calls.clear()
+            assert quota.used_bytes == 0
             await kernel.aclose()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(guest.pid, signal.SIGKILL)  # Process.kill takes the exit status from asyncio
             await guest.communicate()  # reads what is left: a process counts as ended when its pipes have
 
-    async def _play(self, kernel: Kernel) -> tuple[str, CellResult | None]:
+    async def _play(self, kernel: Kernel, calls: ChildCalls) -> tuple[str, CellResult | None]:
         try:
             async with asyncio.timeout(1 if self.name == "silent_start" else 600):
                 await kernel.start()
-                await kernel.set_up(SETTINGS, self.answer)
+                await kernel.set_up(SETTINGS, self.answer, calls)
         except TimeoutError:
             return "never answered", None
         except ProtocolViolation as violation:
@@ -203,7 +220,7 @@ def ratios(times_s: list[float], quiet_s: list[float]) -> dict[str, float]:
     return {name: round(share(times_s or [0.0], part) / share(quiet_s, part), 2) for name, part in parts.items()}
 
 
-async def measured(name: str, neighbour: Neighbour, quiet_s: list[float], busy_s: list[float]) -> Outcome:
+async def measured(name: str, store: Store, neighbour: Neighbour, quiet_s: list[float], busy_s: list[float]) -> Outcome:
     quiet_s += await neighbour.alone(QUIET_CELLS)
     neighbour.times_s, neighbour.block_s, neighbour.going = [], 0.0, True
     forget_peak()
@@ -211,7 +228,7 @@ async def measured(name: str, neighbour: Neighbour, quiet_s: list[float], busy_s
     started = time.perf_counter()
     busy = [asyncio.create_task(neighbour.cells()), asyncio.create_task(neighbour.watch_the_loop())]
     try:
-        ended, result = await Attack(name).play()
+        ended, result = await Attack(name, store).play()
     finally:
         neighbour.going = False
         await asyncio.gather(*busy)
@@ -241,10 +258,12 @@ async def main(names: list[str]) -> None:
     neighbour = Neighbour(box)
     try:
         quiet_s = await neighbour.alone(10 * QUIET_CELLS)
-        await measured("busy_loop", neighbour, quiet_s, [])
+        await measured("busy_loop", box.store, neighbour, quiet_s, [])
         busy_s, times_s = neighbour.times_s, list[float]()
         for name in names:
-            print(json.dumps(dataclasses.asdict(await measured(name, neighbour, quiet_s, busy_s))), flush=True)
+            print(
+                json.dumps(dataclasses.asdict(await measured(name, box.store, neighbour, quiet_s, busy_s))), flush=True
+            )
             times_s += neighbour.times_s
         busy_ratio = ratios(times_s, busy_s)["p99_ratio"]
         everything = {"honest_cells": len(times_s), **ratios(times_s, quiet_s), "p99_busy_ratio": busy_ratio}

@@ -54,6 +54,15 @@ ENDS = {
     "small_output_flood": "violation: a flood",
     "comm_open_storm": "violation: a flood",
     "million_queries": "violation: a flood",
+    "endless_context": "violation: a flood",
+    "endless_empty_pieces": "violation: a flood",
+    "many_contexts": "violation: more than 1,000 contexts on their way at once",
+    "context_of_two_forms": "violation: a context of two forms",
+    "too_large_a_piece": "violation: a piece of a context has one buffer of at most 1,048,576 bytes",
+    "children_of_nothing": "ok",
+    "children_that_do_not_match": "violation: a child run's buffers do not match its questions",
+    "another_tool": r"violation: a call of 'lookup\x1b]0;OWNED\x07",
+    "too_large_a_tool_call": "violation: a call of a tool has one buffer, of at most 1,000 bytes here",
     "million_in_batches": "violation: a flood",
     "after_the_limit": "ok",
     "gigabytes_after_the_limit": "violation: a flood",
@@ -75,6 +84,7 @@ SEEN = {
     "pictures": "plain",
     "early_idle": "after",
     "after_the_limit": "2000 refused",
+    "children_of_nothing": "3 refused",
     "harmless": "hello",
 }
 """Output of attacks that the host takes as text, all of it."""

@@ -133,12 +133,12 @@ ENDED = {
 
 
 @pytest.mark.parametrize("attack", ENDED)
-@pytest.mark.parametrize("keep", [[], ["--keep"]], ids=["", "keep"])
-async def test_a_terminal_gets_nothing_that_it_obeys(desk: Path, attack: str, keep: list[str]) -> None:
+@pytest.mark.parametrize("more", [[], ["--keep"], ["-v"]], ids=["", "keep", "verbose"])
+async def test_a_terminal_gets_nothing_that_it_obeys(desk: Path, attack: str, more: list[str]) -> None:
     ours, theirs = os.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "200"}
     process = subprocess.Popen(
-        [*COMMAND, attack, *ASK, *keep], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        [*COMMAND, attack, *ASK, *more], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     )
     os.close(theirs)
     shown = b""
