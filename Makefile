@@ -6,6 +6,7 @@
 
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
+WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 MODEL ?= smollm2
 
 help: ## list the targets
@@ -18,7 +19,7 @@ demo: image ## the main job on a document of 8 MB, no key needed (MODEL=script: 
 test: image ## all tests but the long ones
 	@sh .ci/setup.sh data
 	@sh .ci/setup.sh demo
-	@$(PYTEST)
+	@$(PYTEST) $(WORKERS)
 
 check: venv ## lint, types and unit tests; under a minute
 	@$(PY) -m ruff check .
@@ -27,14 +28,14 @@ check: venv ## lint, types and unit tests; under a minute
 	@$(PYTEST) -q tests/unit tests/test_architecture.py tests/test_packaging.py
 
 sandbox-test: image ## attack every restriction under every runtime (REQUIRE=gvisor: fail where it is missing)
-	@$(PYTEST) -q tests/attack tests/container/test_audit.py
+	@$(PYTEST) -q $(WORKERS) tests/attack tests/container/test_audit.py
 
 test-long: image ## all tests with their full counts; hours
 	@sh .ci/setup.sh data
 	@sh .ci/setup.sh demo
 	@AIRLOCK_LONG=1 $(PYTEST) -m "not live"
 
-bench: image ## what a box costs beside others, some 5 minutes (PEERS=1: install rlms, llm-sandbox, smolagents to compare)
+bench: image ## what a box and a run cost beside others, some 6 minutes (PEERS=1: install rlms, llm-sandbox, smolagents to compare)
 	@$(PY) -m tests.bench --plot $(if $(PEERS),--peers) $(BENCH)
 
 engine: venv ## find a Docker engine; as root on Debian or Ubuntu install one where none answers

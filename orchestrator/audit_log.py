@@ -11,9 +11,12 @@ from typing import Any, Final
 from orchestrator.errors import ConfigError
 from orchestrator.limits import MIB
 from orchestrator.trace import FORMAT, NO_LINE
+from sandbox.value_size import has_more_values
 
 MAX_LINE_BYTES: Final = 128 * MIB
 """No run writes a longer one: its largest is a sub-call of 4 MiB with a reply of 4 MiB, each character escaped."""
+MAX_LINE_VALUES: Final = 1_000_000
+"""Lists, objects and their items. Nor one with more: its longest list has some thousand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,8 @@ def verify_trace(path: Path, *, anchor: str | None = None) -> Verdict:
 
 def read_line(raw: bytes) -> dict[str, Any]:
     """A line as the run wrote it: one object, each key once, no other way to write the same; else {}."""
+    if has_more_values(raw, MAX_LINE_VALUES):
+        return {}
     try:
         record = json.loads(raw)
         same = json.dumps(record).encode() == raw[:-1] and raw.endswith(b"\n")

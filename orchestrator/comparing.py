@@ -14,7 +14,7 @@ from orchestrator.recorder import Recorder
 from orchestrator.rlm import RLM
 from orchestrator.run import Run
 from orchestrator.strategies import Strategy
-from sandbox.spec import SandboxSpec
+from sandbox.spec import Isolation, SandboxSpec
 
 if TYPE_CHECKING:
     from orchestrator.journal import Journal
@@ -79,18 +79,19 @@ class NoModel:
         raise RuntimeError("a run that is compared asks no model")
 
 
-async def compare(journal: Journal) -> Comparison:
+async def compare(journal: Journal, *, isolation: Isolation | None = None) -> Comparison:
     """Run it. Whatever cells print of time, chance or IDs differs by nature.
 
     Args:
         journal: Opened to compare.
+        isolation: Least isolation to accept, instead of the journal's word for it.
 
     Raises:
         ConfigError: The journal lacks something, or the context has changed.
         ContextError: It can't be read.
         BoxError: No engine, no image, or the box failed.
     """
-    settings = _rlm_of(journal).settings
+    settings = _rlm_of(journal, isolation).settings
     context = journal.context()
     found = Comparison()
     watcher = _Watcher(journal.record, found)
@@ -136,7 +137,7 @@ class _Watcher:
                 return
 
 
-def _rlm_of(journal: Journal) -> RLM:
+def _rlm_of(journal: Journal, isolation: Isolation | None = None) -> RLM:
     models, kept = journal.about["models"], journal.about["settings"]
     try:
         named = {name: NoModel(str(model)) for name, model in kept["sub_llms"].items()}
@@ -148,7 +149,7 @@ def _rlm_of(journal: Journal) -> RLM:
             prompt_mode=models["prompt_mode"],
             observe=models["observe"],
             limits=Limits(**{name: _limit(value) for name, value in kept["limits"].items() if name != "max_cost_usd"}),
-            sandbox=SandboxSpec(isolation=kept["isolation"], image=kept["image"]),
+            sandbox=SandboxSpec(isolation=isolation or kept["isolation"], image=kept["image"]),
             setup_code=kept["setup_code"],
             on_depth_limit=kept["on_depth_limit"],
             on_kill=kept["on_kill"],

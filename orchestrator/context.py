@@ -146,6 +146,8 @@ def describe_stored(context: StoredContext) -> str:
         chars, newlines = context.counts.chars, context.counts.newlines
         if context.lazy:
             return f"a lazy text of {_count(chars, 'character')} with {_count(newlines, 'newline')}"
+        if not chars:
+            return f"a string of {_describe_text('')}"
         return f"a string of {_count(chars, 'character')} in {_count(newlines + 1, 'line')}"
     what = "a string of" if context.form == "text" else "a list or dict whose JSON has"
     return f"{what} {context.size_bytes:,} bytes"

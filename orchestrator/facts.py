@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ def call_facts(call: SubCall) -> dict[str, Any]:
         "cached": call.cached,
         "depth": call.depth,
         "error_kind": call.error_kind,
-        "usage": dataclasses.asdict(call.usage) if call.usage else None,
+        "usage": call.usage.as_dict() if call.usage else None,
         "wall_s": round(call.wall_s, 6),
     }
 

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from orchestrator.context import MAX_DOCUMENT_BYTES, Context, check_context, describe_bad_bytes
+from orchestrator.documents import documents_of
 from orchestrator.errors import BoxError, ConfigError, ContextError
 from orchestrator.limits import MIB
+from orchestrator.result import Document
 from sandbox.errors import NotUtf8, SandboxError
 from sandbox.large_text import index_text, put_text_file
-from sandbox.store import StoredContext, shared_store
+from sandbox.store import Store, StoredContext, shared_store
 from sandbox.threads import made_in_thread
 
 ContextMode = Literal["auto", "str", "lazy"]
@@ -88,6 +90,30 @@ async def taken_in(context: object, mode: ContextMode, memory_bytes: int) -> Asy
         await asyncio.shield(asyncio.to_thread(let_go, taken))  # a large file takes a while to be removed
 
 
+@contextlib.asynccontextmanager
+async def stored(context: Context | StoredContext) -> AsyncIterator[tuple[Any, tuple[Document, ...]]]:
+    """A run's context and its documents. A text goes into the store here, for as long as the body lasts: its one hash
+    is for both.
+
+    Raises:
+        BoxError: The store can't be written.
+    """
+    keep: Callable[[], Any] = partial(_in_store, context) if isinstance(context, str) else lambda: context
+    kept = await made_in_thread(keep, lambda made: let_go(made) if made is not context else None)
+    try:
+        yield kept, await asyncio.to_thread(documents_of, kept)
+    finally:
+        if kept is not context:
+            await asyncio.shield(asyncio.to_thread(let_go, kept))
+
+
+def _in_store(text: str) -> StoredContext:
+    try:
+        return _store().put(text, counted=True)
+    except SandboxError as error:
+        raise BoxError(str(error)) from error
+
+
 def take_in_now(
     context: object, mode: ContextMode, memory_bytes: int, *, stopped: Callable[[], bool] = lambda: False
 ) -> Context | StoredContext:
@@ -147,7 +173,7 @@ def _from_text(text: str) -> StoredContext:
         raise BoxError(str(error)) from error
 
 
-def _store() -> Any:
+def _store() -> Store:
     try:
         return shared_store()
     except SandboxError as error:

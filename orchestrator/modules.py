@@ -28,7 +28,10 @@ MAX_BYTES: Final = 8 * MIB
 MAX_FOLDERS_DEEP: Final = 8
 
 _TO_ANSWER: Final = ("FINAL", "FINAL_VAR", "SUBMIT", "answer", "report", "declare_labels")
-_TO_ASK: Final = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "budget", "SHOW_VARS")
+_TO_ASK: Final = (
+    *("llm_query", "llm_query_batched", "llm_query_as_completed", "rlm_query", "rlm_query_batched"),
+    *("budget", "SHOW_VARS"),
+)
 _OF_PYTHON: Final = ("In", "Out", "get_ipython", "exit", "quit", "open", "display")
 
 NAMES_OF_OURS: Final = frozenset(("context", "history", *_TO_ANSWER, *_TO_ASK, *_OF_PYTHON))

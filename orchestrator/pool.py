@@ -15,6 +15,8 @@ from orchestrator.sync import run_sync
 from sandbox.spec import SandboxSpec
 
 if TYPE_CHECKING:
+    from sandbox.box import Box
+    from sandbox.host import Host
     from sandbox.pool import Pool
 
 MAX_BOXES = 1024
@@ -61,6 +63,7 @@ class SandboxPool:
         self._max_boxes = max_boxes
         self._idle_s = idle_s
         self._boxes: Pool | None = None
+        self._host: Host | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -79,6 +82,17 @@ class SandboxPool:
         return self._boxes
 
     @property
+    def host(self) -> Host:
+        """The engine and the store of the boxes.
+
+        Raises:
+            BoxError: As `boxes`.
+        """
+        if self._host is None:
+            raise BoxError("the pool is not open")
+        return self._host
+
+    @property
     def ready(self) -> int:
         """Boxes that wait."""
         return self._boxes.ready if self._boxes is not None else 0
@@ -89,22 +103,24 @@ class SandboxPool:
         Raises:
             BoxError: No engine, no image, or the box would not start.
         """
-        from sandbox.box import Box
         from sandbox.host import shared_host
         from sandbox.pool import Pool
 
         if self._boxes is not None:
             raise BoxError("the pool is open already")
         with our_errors():
-            host = await shared_host(lambda _: None)
-            image = await host.image_for(self.spec, lambda _: None)
-
-            async def open_box(spec: SandboxSpec, image: str) -> Box:
-                return await Box.open(spec, engine=host.engine, store=host.store, image=image)
-
-            boxes = Pool(self.spec, image, open_box, size=self._size, max_boxes=self._max_boxes, idle_s=self._idle_s)
+            self._host = await shared_host(lambda _: None)
+            boxes = Pool(self.spec, self._open_box, size=self._size, max_boxes=self._max_boxes, idle_s=self._idle_s)
             await boxes.open()
         self._boxes, self._loop = boxes, asyncio.get_running_loop()
+
+    async def _open_box(self, spec: SandboxSpec) -> Box:
+        """Look for the image each time: somebody may have removed it since."""
+        from sandbox.box import Box
+        from sandbox.host import shared_host
+
+        image = await (await shared_host(lambda _: None)).image_for(spec, lambda _: None)
+        return await Box.open(spec, engine=self.host.engine, store=self.host.store, image=image)
 
     async def aclose(self) -> None:
         """Remove the boxes that wait. Runs that have one keep it. Safe to call twice."""

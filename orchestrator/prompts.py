@@ -58,7 +58,8 @@ Sub-questions
 - `llm_query(prompt, data=text)` asks another language model and returns its answer as a str. It knows nothing but \
 what you pass. Pass text from the context as `data`, not inside `prompt`: then it is marked as data.
 - `llm_query_batched(prompts, data=texts)` asks many at once and returns the answers in order; `data` is a list as \
-long as `prompts`. Prefer it to a loop. Sub-questions also work from threads, not from child processes.
+long as `prompts`. Prefer it to a loop. `llm_query_as_completed(prompts, data=texts)` yields (index, answer) pairs as \
+the answers come. Sub-questions also work from threads, not from child processes.
 - Use code for what code does exactly (search, count, sort) and sub-questions for what needs reading: meaning, \
 summaries, judgements. Keep one sub-question below about 100,000 characters; cut larger text into chunks.
 - A failed sub-question raises `LimitExceeded` (the budget is spent: answer with what you have), `PromptTooLarge`, \

@@ -158,7 +158,7 @@ class Recorder:
         self._conversation = [*sent, Message(role="assistant", content=reply.text)]
         new = {f"sent_{number}_{sent[number].role}": sent[number].content for number in range(kept, len(sent))}
         facts = {"turn": turn.number, "finish_reason": reply.finish_reason, "wall_s": round(wall_s, 6), "kept": kept}
-        self.emit("turn", facts | {"usage": dataclasses.asdict(reply.usage)}, **new, response=reply.text)
+        self.emit("turn", facts | {"usage": reply.usage.as_dict()}, **new, response=reply.text)
         return turn
 
     def cell_starts(self, turn: Turn, code: str) -> Cell:
@@ -285,12 +285,12 @@ class Recorder:
     def last_chance(self, reply: ModelReply | None, wall_s: float, *, failure: str | None = None) -> None:
         """The root was asked for its best answer behind the last turn; `failure` is the error that came instead."""
         facts = {"turn": len(self.turns), "wall_s": round(wall_s, 6), "failure": failure}
-        usage = dataclasses.asdict(reply.usage) if reply else None
+        usage = reply.usage.as_dict() if reply else None
         self.emit("last_chance", facts | {"usage": usage}, response=reply.text if reply else None)
 
     def compaction(self, facts: dict[str, Any], reply: ModelReply | None, wall_s: float) -> None:
         """Old turns have left the root's conversation; `reply` is its summary of them, where there is one."""
-        usage = dataclasses.asdict(reply.usage) if reply else None
+        usage = reply.usage.as_dict() if reply else None
         told = {"turn": len(self.turns), "wall_s": round(wall_s, 6), "usage": usage}
         self.emit("compaction", told | facts, summary=reply.text if reply else None)
 

@@ -25,7 +25,7 @@ from sandbox.subcalls import QueryHandler
 from sandbox.tools import NO_TOOLS, Tools
 from sandbox.variables import Variables
 
-SUB_CALL_FUNCTIONS = ("llm_query", "llm_query_batched")
+SUB_CALL_FUNCTIONS = ("llm_query", "llm_query_batched", "llm_query_as_completed")
 CHILD_FUNCTIONS = ("rlm_query", "rlm_query_batched")
 REPORT_FUNCTIONS = ("report", "declare_labels")
 _PLACE_OF_SYNTAX_ERROR: Final = re.compile(r" \(\d+\.py, line \d+\)$")  # the file is one that the kernel made up
@@ -124,8 +124,9 @@ class Repl:
             tools=tools,
         )
         with our_errors():
-            host = await shared_host(progress)
-            image = await host.image_for(spec, progress)
+            boxes = pool.boxes if pool is not None else None
+            host = pool.host if pool is not None else await shared_host(progress)
+            image = await host.image_for(spec, progress) if pool is None else None
             sandbox = await Sandbox.start(
                 spec,
                 engine=host.engine,
@@ -134,7 +135,7 @@ class Repl:
                 settings=settings,
                 handler=handler,
                 children=children,
-                pool=pool.boxes if pool is not None else None,
+                pool=boxes,
                 waits=waits,
             )
             past = past or Past(lambda: None, runs_again=False)

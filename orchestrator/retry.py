@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 from typing import TYPE_CHECKING, Final
-
-import tenacity
 
 from orchestrator.errors import ProviderError
 
@@ -51,57 +50,40 @@ async def with_retries(
             there is time.
         BaseException: Anything else that `attempt` raises, at once (a refused permit, a cancellation).
     """
-    retrying = tenacity.AsyncRetrying(
-        sleep=sleep,
-        retry=tenacity.retry_if_exception(_is_retryable),
-        wait=_wait_s,
-        stop=lambda state: state.attempt_number >= max_attempts or state.upcoming_sleep >= deadline.remaining_s,
-        before_sleep=lambda state: _log_retry(state, max_attempts),
-        reraise=True,
-    )
-
-    async def once() -> ModelReply:  # tenacity awaits only what is declared async, which a lambda is not
-        return await attempt()
-
-    try:
-        return await retrying(once)
-    except ProviderError as error:
-        if not error.retryable or error.retry_after_s is None or error.retry_after_s < deadline.remaining_s:
-            raise
-        too_long = _with_wait_named(error, deadline)
-    raise too_long
+    for number in itertools.count(1):
+        try:
+            return await attempt()
+        except ProviderError as error:
+            if not error.retryable:
+                raise
+            wait_s = _wait_s(error, number)
+            if number >= max_attempts or wait_s >= deadline.remaining_s:
+                if error.retry_after_s is None or error.retry_after_s < deadline.remaining_s:
+                    raise
+                failure = _with_wait_named(error, deadline)
+                break
+            _log_retry(error, number, max_attempts, wait_s)
+        await sleep(wait_s)
+    raise failure
 
 
-def _is_retryable(error: BaseException) -> bool:
-    return isinstance(error, ProviderError) and error.retryable
-
-
-def _failure(state: tenacity.RetryCallState) -> ProviderError:
-    error = state.outcome.exception() if state.outcome is not None else None
-    if not isinstance(error, ProviderError):
-        raise TypeError("only a ProviderError is ever tried again")
-    return error
-
-
-def _wait_s(state: tenacity.RetryCallState) -> float:
-    error = _failure(state)
+def _wait_s(error: ProviderError, number: int) -> float:
     if error.retry_after_s is not None:
         return error.retry_after_s + random.uniform(0, 0.25)  # noqa: S311 - no secret
-    if error.status is None and state.attempt_number == 1:
+    if error.status is None and number == 1:
         return 0.0
-    most = min(_LONGEST_BACKOFF_S, 2.0 ** (state.attempt_number - 1))
+    most = min(_LONGEST_BACKOFF_S, 2.0 ** (number - 1))
     return random.uniform(most / 2, most)  # noqa: S311 - no secret
 
 
-def _log_retry(state: tenacity.RetryCallState, max_attempts: int) -> None:
-    error = _failure(state)
+def _log_retry(error: ProviderError, number: int, max_attempts: int, wait_s: float) -> None:
     _log.warning(
         "%s: attempt %d of %d failed (%s); next in %.1f s",
         error.provider,
-        state.attempt_number,
+        number,
         max_attempts,
         "no answer" if error.status is None else f"status {error.status}",
-        state.upcoming_sleep,
+        wait_s,
     )
 
 

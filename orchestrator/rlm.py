@@ -12,9 +12,8 @@ from typing import Any, Literal, get_args
 from orchestrator.audience import checked_ask
 from orchestrator.box_spec import spec_for
 from orchestrator.context import Context
-from orchestrator.documents import documents_of
 from orchestrator.errors import ConfigError
-from orchestrator.intake import ContextMode, checked_mode, taken_in
+from orchestrator.intake import ContextMode, checked_mode, stored, taken_in
 from orchestrator.journal import Journal
 from orchestrator.limits import Limits, merge_limits
 from orchestrator.models import checked_fallback, checked_sub_llms, model_facts
@@ -258,15 +257,15 @@ class RLM:
             Each of the last three carries what the run had as its ``result``.
         """
         listeners = checked_ask(question, listeners)
-        async with taken_in(context, self._settings.context_mode, self.limits.memory_bytes) as checked:
-            documents = await asyncio.to_thread(documents_of, checked)
+        mode, memory_bytes = self._settings.context_mode, self.limits.memory_bytes
+        async with taken_in(context, mode, memory_bytes) as checked, stored(checked) as (kept, documents):
             journal = None
             if self._journal_dir is not None:
                 if isinstance(checked, StoredContext):
                     raise ConfigError("journal_dir: a journal keeps no text that is too large for a str of the box")
                 begin = partial(Journal.create, question=question, context=checked, settings=self._settings)
                 journal = await asyncio.to_thread(begin, self._journal_dir)
-            return await self._run(question, checked, documents, listeners, journal)
+            return await self._run(question, kept, documents, listeners, journal)
 
     async def alive(self, journal: Journal, context: Context, *, listeners: Sequence[Listener] = ()) -> RunResult:
         """One life of a journal's run, the first or a further one: for who opened the journal. It is closed behind it.
@@ -279,8 +278,8 @@ class RLM:
         Raises:
             As `aresume`.
         """
-        documents = await asyncio.to_thread(documents_of, context)
-        return await self._run(journal.about["question"], context, documents, listeners, journal)
+        async with stored(context) as (kept, documents):
+            return await self._run(journal.about["question"], kept, documents, listeners, journal)
 
     async def aresume(
         self, context: Any = None, *, allow_divergence: bool = False, listeners: Sequence[Listener] = ()

@@ -10,8 +10,11 @@ import hmac
 import json
 import os
 import secrets
+import stat
+from pathlib import Path
 from typing import Any, Final
 
+from orchestrator.regular_file import open_regular
 from sandbox.store import state_dir
 
 FILE: Final = "seal.key"
@@ -36,7 +39,7 @@ def is_sealed(record: dict[str, Any], seal: object) -> bool:
 def _key() -> bytes:
     path = state_dir() / FILE
     with contextlib.suppress(FileNotFoundError):
-        return _whole(path.read_bytes())
+        return _own_key(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f"{FILE}.{secrets.token_hex(8)}.part")
     try:
@@ -47,10 +50,13 @@ def _key() -> bytes:
             os.link(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return _whole(path.read_bytes())
+    return _own_key(path)
 
 
-def _whole(key: bytes) -> bytes:
-    if len(key) != _KEY_BYTES:
+def _own_key(path: Path) -> bytes:
+    """Another user who could have put the key there, or read it, could seal any journal as this one's."""
+    with open_regular(path, os.O_NOFOLLOW) as file:
+        facts, key = os.fstat(file.fileno()), file.read(_KEY_BYTES + 1)
+    if len(key) != _KEY_BYTES or facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o077:
         raise OSError(f"{FILE} is not as it was written")
     return key

@@ -54,7 +54,8 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 RESERVED: Final = frozenset(
     {
         *("context", "history", "answer", "budget", "FINAL", "FINAL_VAR", "SUBMIT", "SHOW_VARS"),
-        *("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "report", "declare_labels"),
+        *("llm_query", "llm_query_batched", "llm_query_as_completed", "rlm_query", "rlm_query_batched"),
+        *("report", "declare_labels"),
         *("SubCallError", "LimitExceeded", "PromptTooLarge", "ProviderError", "PolicyRefused", "ChildRunFailed"),
         *("NoCellRunning", "BatchError", "UnknownModel", "ToolError", "ToolArgumentError"),
         *("In", "Out", "exit", "quit", "get_ipython", "display"),

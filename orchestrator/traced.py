@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from orchestrator.audit_log import MAX_LINE_BYTES
+from orchestrator.audit_log import MAX_LINE_BYTES, MAX_LINE_VALUES
 from orchestrator.errors import ConfigError
 from orchestrator.journal import FILE as JOURNAL_FILE
+from sandbox.value_size import has_more_values
 
 _CALLS: Final = ("sub_call", "refusal")
 MAX_PROMPT_CHARS: Final = 4 << 30
@@ -187,7 +188,7 @@ def _events(path: Path) -> Iterator[tuple[int, Event]]:
 
 def _event(line: bytes, where: str) -> Event:
     try:
-        event = json.loads(line)
+        event = None if has_more_values(line, MAX_LINE_VALUES) else json.loads(line)
     except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict) or not isinstance(event.get("kind"), str):

@@ -7,16 +7,17 @@ import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from sandbox.audit.findings import Audit
 from sandbox.children import ChildCalls, Children
+from sandbox.cpu_time import cpu_reader
 from sandbox.engine import Engine
 from sandbox.errors import BoxGone, BoxStartError, ControlMissing
 from sandbox.kernel import Kernel
 from sandbox.link import Link
 from sandbox.owner import owner_label
 from sandbox.reaper import reap
+from sandbox.runtimes import Runtime
 from sandbox.spec import KernelSettings, SandboxSpec
 from sandbox.store import Store
 from sandbox.subcalls import QueryHandler
@@ -35,6 +36,7 @@ class Box:
         container: Its ID; None where there is none any more.
         audit: What it was found to be; None before it was looked at.
         opened: When it was begun to be made, on the monotonic clock.
+        waited: Whether it has waited in a pool: it may have ended a moment ago.
         on_close: Called once, when it is closed.
     """
 
@@ -45,7 +47,9 @@ class Box:
         self.container: str | None = None
         self.audit: Audit | None = None
         self.opened = time.monotonic()
+        self.waited = False
         self.on_close: Callable[[], object] = lambda: None
+        self._read_cpu_s: Callable[[], float | None] | None = None
         self._engine = engine
         self._store = store
 
@@ -88,10 +92,18 @@ class Box:
         reader, writer = await self._engine.attach(self.container)
         self.kernel = Kernel(Link(reader, writer, multiplexed=True))
         await self._engine.start(self.container)
-        record = await _answered(self.kernel, self._engine.inspect(self.container))
-        self.audit = await self._engine.audit(record, spec, runtime, **place)
+        looking = self._look(self.kernel, spec, runtime, place)
+        self.audit = await _answered(self.kernel, looking)
         if self.audit.missing:
             raise ControlMissing(self.audit)
+
+    async def _look(self, kernel: Kernel, spec: SandboxSpec, runtime: Runtime, place: dict[str, str]) -> Audit:
+        """Audit the box while its kernel starts: when PID 1 speaks, it is under all restrictions, for good."""
+        container = str(self.container)
+        record = await self._engine.inspect(container)
+        self._read_cpu_s = cpu_reader(int(record["State"]["Pid"]), container)
+        await kernel.greeted.wait()
+        return await self._engine.audit(record, spec, runtime, **place)
 
     async def set_up(self, settings: KernelSettings, handler: QueryHandler, children: Children | None) -> None:
         """Tell its kernel what the run that it is for has.
@@ -99,7 +111,8 @@ class Box:
         Raises:
             BoxStartError: It can't take it, or not in time.
         """
-        await asyncio.to_thread(self._store.write_modules, settings.modules, self.directory)
+        if settings.modules:
+            await asyncio.to_thread(self._store.write_modules, settings.modules, self.directory)
         calls = ChildCalls(children, self._store) if children is not None else None
         await self.within_start(self._kernel().set_up(settings, handler, calls))
 
@@ -119,7 +132,10 @@ class Box:
 
     async def cpu_s(self) -> float | None:
         """CPU seconds of all its processes so far; None where nobody counts."""
-        return await self._engine.cpu_s(self.container) if self.container else None
+        used_s = self._read_cpu_s() if self._read_cpu_s is not None else None
+        if used_s is not None or self.container is None:
+            return used_s
+        return await self._engine.cpu_s(self.container)
 
     async def ran_out_of_memory(self, since: float) -> bool:
         """Whether the engine has said so since a Unix time."""
@@ -142,12 +158,11 @@ class Box:
         await asyncio.to_thread(self._store.remove_box_dir, self.directory)
 
 
-async def _answered(kernel: Kernel, inspecting: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    """Wait for the kernel; the engine describes the box meanwhile."""
-    record, answered = await asyncio.gather(inspecting, kernel.start(), return_exceptions=True)
+async def _answered(kernel: Kernel, looking: Awaitable[Audit]) -> Audit:
+    """Wait for the kernel; the box is looked at meanwhile."""
+    audit, answered = await asyncio.gather(looking, kernel.start(), return_exceptions=True)
     if isinstance(answered, BaseException):
         raise answered
-    if isinstance(record, BaseException):
-        raise record
-    described: dict[str, Any] = record
-    return described
+    if isinstance(audit, BaseException):
+        raise audit
+    return audit

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -23,9 +23,10 @@ import requests
 
 from sandbox.audit.evidence import Evidence
 from sandbox.audit.findings import Audit, audit_live
+from sandbox.audit.proc import Unreadable
 from sandbox.errors import BoxStartError, EngineUnavailable
 from sandbox.inputs import images_dir
-from sandbox.runtimes import GVISOR, Runtime, runtime_for
+from sandbox.runtimes import GVISOR, Runtime, demand_seccomp, runtime_for
 from sandbox.spec import BOX_USER, CONTEXT_DIR, NO_CORE_BYTES, RUN_DIR, SandboxSpec
 from sandbox.threads import made_in_thread
 from sandbox.unreachable import no_engine
@@ -46,6 +47,7 @@ class Engine:
     def __init__(self, client: docker.APIClient) -> None:
         self._api = client
         self._default: Runtime | None = None
+        self._environments: dict[str, frozenset[str]] = {}
 
     @classmethod
     async def connect(cls) -> Engine:
@@ -70,7 +72,7 @@ class Engine:
         if spec.isolation == "container" and self._default is not None:
             return self._default  # were the engine's default another one by now, the audit would tell
         info = await self.info()
-        _demand_seccomp(info)
+        demand_seccomp(info)
         runtime = runtime_for(info, spec.isolation)
         if spec.isolation == "container":
             self._default = runtime
@@ -119,6 +121,7 @@ class Engine:
             detach=False,
             healthcheck={"test": ["NONE"]},
             labels=labels,
+            use_config_proxy=False,  # else ~/.docker/config.json's proxies, with their passwords, are the box's to read
         )
         try:
             created = await made_in_thread(create, lambda made: self._api.remove_container(made["Id"], force=True))
@@ -190,8 +193,19 @@ class Engine:
             label=f"{LABEL}.expires",
             runtime=runtime,
             inspect=record,
+            environment=await self._environment(image),
         )
         return await asyncio.to_thread(audit_live, evidence)
+
+    async def _environment(self, image: str) -> frozenset[str] | Unreadable:
+        """What an image sets, asked once: an ID never means another image."""
+        if image not in self._environments:
+            try:
+                described = await asyncio.to_thread(self._api.inspect_image, image)
+            except (docker.errors.DockerException, requests.RequestException) as error:
+                return Unreadable(f"the engine does not describe the image: {_say(error)}")
+            self._environments[image] = frozenset((described.get("Config") or {}).get("Env") or ())
+        return self._environments[image]
 
     async def remove(self, container: str) -> bool:
         """Kill and remove; returns when it is gone, also where it has gone by itself, with True.
@@ -322,15 +336,6 @@ def _seccomp(*, podman: bool = False) -> str:
     """
     profile = images_dir() / "kernel" / "seccomp.json"
     return f"seccomp={profile if podman else profile.read_text()}"
-
-
-def _demand_seccomp(info: Mapping[str, Any]) -> None:
-    """Without seccomp in the engine or its kernel a profile is refused at the start, or worse, not."""
-    if not any("seccomp" in str(option) for option in info.get("SecurityOptions") or ()):
-        raise EngineUnavailable(
-            "the engine has no seccomp ('docker info' does not list it under Security Options) and can't lock a box: "
-            "its kernel needs CONFIG_SECCOMP_FILTER, and Docker or Podman must be built with seccomp"
-        )
 
 
 def _say(error: BaseException) -> str:

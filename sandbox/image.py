@@ -113,6 +113,7 @@ def _build(client: docker.APIClient, architecture: str, name: ImageName, progres
         tag=tag,
         buildargs={"BASE": base},
         network_mode="none",
+        use_config_proxy=False,
         rm=True,
         forcerm=True,
         decode=True,

@@ -17,11 +17,11 @@ from sandbox.children import ChildCalls
 from sandbox.clocks import CellClocks
 from sandbox.errors import BoxGone, BoxStartError, ProtocolViolation, SandboxError
 from sandbox.link import Link
-from sandbox.messages import RELAY, SHELL, Asked, SubCallFailure
+from sandbox.messages import RELAY, SHELL
 from sandbox.open_cell import OpenCell
 from sandbox.pace import Pace
 from sandbox.spec import CONTEXT_DIR, MODULES, KernelSettings
-from sandbox.subcalls import QueryHandler, SubCalls
+from sandbox.subcalls import QueryHandler, SubCalls, no_run
 from sandbox.terms import Terms
 from sandbox.value_size import most_bytes
 
@@ -45,8 +45,9 @@ class Kernel:
         self.link = link
         self._pace = Pace()
         self._comm_id = encoding.new_id()
-        self._take_settings(KernelSettings(), _no_run, None)
-        self._welcome = asyncio.Event()
+        self._take_settings(KernelSettings(), no_run, None)
+        self.greeted, self._welcome = asyncio.Event(), asyncio.Event()
+        """`greeted`: PID 1 has answered, or nobody will; the kernel is still to come."""
         self._requests: dict[str, asyncio.Future[messages.Reply | None]] = {}
         self._shell = asyncio.Lock()
         self._cell: OpenCell | None = None
@@ -224,8 +225,8 @@ class Kernel:
 
     def _end(self) -> None:
         """Nothing comes from the box any more: whoever waits for it is told."""
-        self.gone.set()
-        self._welcome.set()
+        for event in (self.gone, self.greeted, self._welcome):
+            event.set()
         if self._cell is not None:
             self._cell.progress.set()
         for waiting in self._requests.values():
@@ -281,8 +282,8 @@ class Kernel:
                 self._on_report(message)
             case messages.Answer():
                 self._on_answer(message)
-            case messages.Welcome():
-                self._welcome.set()
+            case messages.Hello() | messages.Welcome():
+                (self.greeted if isinstance(message, messages.Hello) else self._welcome).set()
             case messages.KernelExit():
                 self.exit_code = message.code
 
@@ -346,7 +347,3 @@ class Kernel:
         if self._children is not None:
             await self._children.clear()
         self.link.abort()
-
-
-async def _no_run(_: Asked) -> SubCallFailure:
-    return SubCallFailure("LimitExceeded", "this box belongs to no run")

@@ -13,6 +13,7 @@ import dataclasses
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -20,11 +21,13 @@ from sandbox.box import Box
 from sandbox.errors import PoolClosed, SandboxError
 from sandbox.spec import SandboxSpec
 
-OpenBox = Callable[[SandboxSpec, str], Awaitable[Box]]
-"""Starts a box of a spec that runs an image, given by its ID."""
+OpenBox = Callable[[SandboxSpec], Awaitable[Box]]
+"""Starts a box of a spec."""
 
 PAUSE_S: Final = (0.5, 30.0)
 """After a start that failed: seconds until the next one, and what their doubling ends at."""
+REFILL_AFTER_S: Final = 0.1
+"""A start keeps a core busy for longer than a taken box needs to its first result: so long it has the machine alone."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +37,6 @@ class Pool:
 
     Args:
         spec: The boxes. Their ``lifetime_s`` is that of the run which takes one.
-        image: ID of the image that they run.
         open_box: Starts one.
         size: Boxes kept ready.
         max_boxes: First runs that have a box at once, whether it waited here or not; more wait for their turn. Boxes
@@ -42,19 +44,18 @@ class Pool:
         idle_s: Seconds that a box waits; then a fresh one takes its place.
     """
 
-    def __init__(
-        self, spec: SandboxSpec, image: str, open_box: OpenBox, *, size: int, max_boxes: int, idle_s: float
-    ) -> None:
+    def __init__(self, spec: SandboxSpec, open_box: OpenBox, *, size: int, max_boxes: int, idle_s: float) -> None:
         self._spec = spec
-        self._image = image
         self._open_box = open_box
         self._size = size
         self._idle_s = idle_s
         self._max_boxes = max_boxes
         self._ready: list[Box] = []
         self._used = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
         self._starting = 0
-        self._news = asyncio.Condition()
+        self._missing_since: float | None = None
+        self._news = asyncio.Event()
         self._starts = asyncio.Semaphore(os.cpu_count() or 1)
         self._keeper: asyncio.Task[None] | None = None
         self._refills: set[asyncio.Task[None]] = set()
@@ -81,14 +82,13 @@ class Pool:
             await self._start_one()
         self._keeper = asyncio.create_task(self._keep(), name="airlock-pool")
 
-    async def take(self, spec: SandboxSpec, *, image: str, waits: bool = True) -> Box:
+    async def take(self, spec: SandboxSpec, *, waits: bool = True) -> Box:
         """A box for a run: one that waits here where one fits, else a fresh one.
 
         Args:
             spec: What the run needs.
-            image: ID of the image that it runs.
-            waits: Whether to wait while `max_boxes` runs have one. A child run must not: the run above it holds a place
-                until the child has ended.
+            waits: Whether to wait, in turn, while `max_boxes` runs have one. A child run must not: the run above it
+                holds a place until the child has ended.
 
         Raises:
             PoolClosed: The pool is closed.
@@ -97,37 +97,52 @@ class Pool:
         if waits:
             await self._enter()
         try:
-            box = self._pick(spec, image) or await self._open_fresh(spec, image)
+            box = self._pick(spec) or await self._open_fresh(spec)
         except BaseException:
             if waits:
                 self._leave()
             raise
         if waits:
             box.on_close = self._leave
-        self._tell()
+        self._news.set()
         return box
 
     async def _enter(self) -> None:
-        async with self._news:
-            await self._news.wait_for(lambda: self._closed or self._used < self._max_boxes)
-            if self._closed:
-                raise PoolClosed("the pool of boxes is closed")
+        self._check_open()
+        if self._used < self._max_boxes:
             self._used += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:  # it came at the same moment
+                self._leave()
+            raise
 
     def _leave(self) -> None:
         self._used -= 1
-        self._tell()
+        while self._queue and self._used < self._max_boxes:
+            turn = self._queue.popleft()
+            if not turn.done():  # else it was given up
+                self._used += 1
+                turn.set_result(None)
+        self._news.set()
 
-    def _pick(self, spec: SandboxSpec, image: str) -> Box | None:
-        """The one that has waited longest. One that has ended by itself is left to the keeper."""
+    def _check_open(self) -> None:
         if self._closed:
             raise PoolClosed("the pool of boxes is closed")
-        wanted = dataclasses.replace(spec, lifetime_s=self._spec.lifetime_s)
-        if wanted != self._spec or image != self._image:
+
+    def _pick(self, spec: SandboxSpec) -> Box | None:
+        """The one that has waited longest. One that has ended by itself is left to the keeper."""
+        self._check_open()
+        if dataclasses.replace(spec, lifetime_s=self._spec.lifetime_s) != self._spec:
             return None
         for box in self._ready:
             if box.alive and self._left_s(box) >= spec.lifetime_s:
                 self._ready.remove(box)
+                box.waited = True
                 return box
         return None
 
@@ -135,21 +150,35 @@ class Pool:
         """Until whoever does not know its owner may remove it."""
         return box.spec.lifetime_s - (time.monotonic() - box.opened)
 
-    async def _open_fresh(self, spec: SandboxSpec, image: str) -> Box:
+    async def _open_fresh(self, spec: SandboxSpec) -> Box:
+        """Start one, or take one that has become ready before there was a core to start it on."""
         async with self._starts:
-            return await self._open_box(spec, image)
+            return self._pick(spec) or await self._open_box(spec)
 
     async def _keep(self) -> None:
         """Start what is missing, one for each core at a time, and remove what is too old or has ended."""
         while True:
+            self._news.clear()
             self._remove_unwanted()
-            while len(self._ready) + self._starting < min(self._size, self._max_boxes - self._used):
-                self._starting += 1
-                _kept(self._refills, self._refill())
-            async with self._news:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._next_check_s()):
-                        await self._news.wait()
+            if self._refill_in_s() <= 0:
+                for _ in range(self._missing()):
+                    self._starting += 1
+                    _kept(self._refills, self._refill())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._next_check_s()):
+                    await self._news.wait()
+
+    def _missing(self) -> int:
+        return min(self._size, self._max_boxes - self._used) - len(self._ready) - self._starting
+
+    def _refill_in_s(self) -> float:
+        """Seconds until what is missing may be started; infinity where nothing is."""
+        if self._missing() <= 0:
+            self._missing_since = None
+            return float("inf")
+        if self._missing_since is None:
+            self._missing_since = time.monotonic()
+        return self._missing_since + REFILL_AFTER_S - time.monotonic()
 
     def _remove_unwanted(self) -> None:
         """What has ended or waited too long, and whatever is one too many beside the runs that have a box."""
@@ -165,7 +194,8 @@ class Pool:
         return time.monotonic() - box.opened
 
     def _next_check_s(self) -> float:
-        return max(0.05, min([1.0, *(self._idle_s - self._waited_s(box) for box in self._ready)]))
+        due_s = (self._idle_s - self._waited_s(box) for box in self._ready)
+        return max(0.01, min([1.0, self._refill_in_s(), *due_s]))
 
     async def _refill(self) -> None:
         pause_s, longest_s = PAUSE_S
@@ -173,34 +203,32 @@ class Pool:
             while not self._closed:
                 try:
                     return await self._start_one()
-                except SandboxError as error:
+                except (SandboxError, OSError) as error:  # OSError: for example no more open files
                     _log.warning("a box for the pool did not start: %s", error)
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, longest_s)
         finally:
             self._starting -= 1
-            self._tell()
+            self._news.set()
 
     async def _start_one(self) -> None:
         spec = dataclasses.replace(self._spec, lifetime_s=self._spec.lifetime_s + self._idle_s)
-        box = await self._open_fresh(spec, self._image)
+        async with self._starts:
+            if self._missing() < 0:  # runs have come meanwhile and take its place
+                return
+            box = await self._open_box(spec)
         if self._closed:
             await box.aclose()
             return
         self._ready.append(box)
 
-    def _tell(self) -> None:
-        """Wake the keeper and who waits for a place."""
-
-        async def notify() -> None:
-            async with self._news:
-                self._news.notify_all()
-
-        _kept(self._ending, notify())
-
     async def aclose(self) -> None:
         """Remove the boxes that wait. Those that runs have stay theirs; who waits for one is told."""
         self._closed = True
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_exception(PoolClosed("the pool of boxes is closed"))
         stopped = [*([self._keeper] if self._keeper else []), *self._refills]
         for task in stopped:
             task.cancel()
@@ -208,7 +236,6 @@ class Pool:
         ready, self._ready = self._ready, []
         for box in ready:
             _kept(self._ending, box.aclose())
-        self._tell()
         await asyncio.gather(*self._ending, return_exceptions=True)
 
 

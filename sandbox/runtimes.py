@@ -69,3 +69,12 @@ def _check_gvisor(runtimes: Mapping[str, Any], least: Isolation) -> None:
             f"the engine's runtime {GVISOR!r} lacks {' and '.join(missing)}: add it to its runtimeArgs in "
             "/etc/docker/daemon.json; without it the box's seccomp profile is ignored or its network set up"
         )
+
+
+def demand_seccomp(info: Mapping[str, Any]) -> None:
+    """Without seccomp in the engine or its kernel a profile is refused at the start, or worse, not."""
+    if not any("seccomp" in str(option) for option in info.get("SecurityOptions") or ()):
+        raise EngineUnavailable(
+            "the engine has no seccomp ('docker info' does not list it under Security Options) and can't lock a box: "
+            "its kernel needs CONFIG_SECCOMP_FILTER, and Docker or Podman must be built with seccomp"
+        )

@@ -17,7 +17,7 @@ from sandbox.cell import CellResult
 from sandbox.children import Children
 from sandbox.clocks import CellClocks
 from sandbox.engine import Engine
-from sandbox.errors import BoxGone, ContextLoadError, ProtocolViolation, ValueUnavailable
+from sandbox.errors import BoxGone, BoxStartError, ContextLoadError, ProtocolViolation, ValueUnavailable
 from sandbox.kernel import Kernel
 from sandbox.pool import Pool
 from sandbox.protocol import decode_json_value, decode_text, decode_variables
@@ -43,7 +43,7 @@ class Sandbox:
         spec: SandboxSpec,
         engine: Engine,
         store: Store,
-        image: str,
+        image: str | None,
         settings: KernelSettings,
         handler: QueryHandler,
         children: Children | None = None,
@@ -69,7 +69,7 @@ class Sandbox:
         *,
         engine: Engine,
         store: Store,
-        image: str,
+        image: str | None = None,
         settings: KernelSettings | None = None,
         handler: QueryHandler,
         children: Children | None = None,
@@ -82,7 +82,7 @@ class Sandbox:
             spec: Its size and isolation.
             engine: The engine to run it on.
             store: Where its contexts lie.
-            image: Image ID.
+            image: Image ID; may be None where a pool knows it.
             settings: What the kernel is told.
             handler: Answers the cells' sub-calls.
             children: Answers the cells' child runs; None where there are none.
@@ -102,16 +102,20 @@ class Sandbox:
         return sandbox
 
     async def _open_box(self) -> None:
-        box = self._box = await self._take_box()
-        try:
-            await box.set_up(self._settings, self._handler, self._children)
-        except BaseException:
-            await asyncio.shield(self._close_box())
-            raise
+        while True:
+            box = self._box = await self._take_box()
+            try:
+                return await box.set_up(self._settings, self._handler, self._children)
+            except BaseException as error:
+                await asyncio.shield(self._close_box())
+                if not (box.waited and isinstance(error.__cause__, BoxGone)):  # else it had ended as it was taken
+                    raise
 
     async def _take_box(self) -> Box:
         if self._pool is not None:
-            return await self._pool.take(self._spec, image=self._image, waits=self._waits)
+            return await self._pool.take(self._spec, waits=self._waits)
+        if self._image is None:
+            raise BoxStartError("neither an image nor a pool of boxes was given")
         return await Box.open(self._spec, engine=self._engine, store=self._store, image=self._image)
 
     async def load(self, name: str, context: StoredContext, *, also: tuple[str, ...] = ()) -> None:
@@ -149,6 +153,7 @@ class Sandbox:
             "also": list(also),
             "path": f"{CONTEXT_DIR}/{file}",
             "form": "lazy" if context.lazy else context.form,
+            "is_ascii": context.is_ascii,
             "memory_bytes": self._spec.memory_bytes,
         }
         started = time.time()

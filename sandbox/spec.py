@@ -125,7 +125,7 @@ class KernelSettings:
     """What the kernel is told when it starts.
 
     Attributes:
-        functions: Sub-call functions the namespace has: of ``llm_query`` and ``llm_query_batched``, or none.
+        functions: Sub-call functions the namespace has: of these, or none.
         output_chars: Characters of each stream kept at its head, and again at its tail.
         prompt_bytes: UTF-8 bytes of a prompt with its data above which the kernel itself refuses it.
         answer_bytes: UTF-8 bytes of an answer or value above which the kernel itself refuses it.
@@ -139,7 +139,7 @@ class KernelSettings:
             ``tables/read.py``.
     """
 
-    functions: tuple[str, ...] = ("llm_query", "llm_query_batched")
+    functions: tuple[str, ...] = ("llm_query", "llm_query_batched", "llm_query_as_completed")
     output_chars: int = 20_000
     prompt_bytes: int = 2 * MIB
     answer_bytes: int = 4 * MIB

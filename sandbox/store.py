@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import secrets
@@ -17,7 +16,7 @@ import shutil
 import stat
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,12 +25,15 @@ from sandbox.errors import SandboxError
 from sandbox.owned_dir import OwnedDir, remove_orphans
 from sandbox.spec import MODULES
 from sandbox.text_index import TextCounts, TextIndex
+from sandbox.writing import write, write_hashed
 
 Form = Literal["text", "json"]
 
 STORE_PREFIX: Final = "store-"
 INDEX_SUFFIX: Final = ".index"
 """Of the file beside a text by which the box finds its characters."""
+LARGE_BYTES: Final = 1 << 20
+"""Of a text that is known again while it is in use."""
 
 
 def state_dir() -> Path:
@@ -52,6 +54,7 @@ class StoredContext:
         size_bytes: Its size.
         counts: Its characters and newlines, where they were counted.
         lazy: Whether the box reads it where it is looked at, by an index; else it is loaded whole.
+        is_ascii: Whether it is known to have nothing but ASCII: the box reads it without a look at it.
     """
 
     digest: str
@@ -59,6 +62,7 @@ class StoredContext:
     size_bytes: int
     counts: TextCounts | None = None
     lazy: bool = False
+    is_ascii: bool = False
 
 
 def _refuse_shared(root: Path) -> None:
@@ -86,6 +90,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self._users: Counter[str] = Counter()
+        self._texts: dict[int, tuple[str, StoredContext]] = {}  # large ones in use, by their id
         self._changing = threading.Lock()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,42 +111,70 @@ class Store:
             self.close()
             raise
 
-    def put(self, value: Any) -> StoredContext:
+    def put(self, value: Any, *, counted: bool = False) -> StoredContext:
         """Store a str as text, or a list or dict as JSON. Each `put` has its `forget`.
+
+        The very same str is not looked at again while somebody uses it: many runs may have one document.
+
+        Args:
+            value: A JSON value.
+            counted: Whether the characters and newlines of a str are counted.
 
         Raises:
             SandboxError: The disk is full or the store can't be written.
         """
-        form: Form = "text" if isinstance(value, str) else "json"
-        raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json.dumps(value).encode()
-        digest = hashlib.sha256(raw).hexdigest()
-        with self._changing:
-            if not self._users[digest]:
-                self._write(self._dir / "blobs" / digest, raw)
-            self._users[digest] += 1
-        return StoredContext(digest=digest, form=form, size_bytes=len(raw))
+        if isinstance(value, str):
+            return self._again(value, counted) or self._put_text(value, counted)
+        return self._put(json.dumps(value).encode(), form="json", is_ascii=True)
 
-    def _write(self, path: Path, raw: bytes) -> None:
-        part = path.with_suffix(".part")
+    def _again(self, text: str, counted: bool) -> StoredContext | None:
+        with self._changing:
+            known, context = self._texts.get(id(text), ("", None))
+            if known is not text or context is None or (counted and context.counts is None):
+                return None
+            self._users[context.digest] += 1
+            return context
+
+    def _put_text(self, text: str, counted: bool) -> StoredContext:
+        raw = text.encode("utf-8", "surrogatepass")
+        counts: list[TextCounts] = []
+
+        def count() -> None:
+            if counted:
+                counts.append(TextCounts(chars=len(text), newlines=raw.count(b"\n")))
+
+        context = self._put(raw, form="text", is_ascii=text.isascii(), meanwhile=count)
+        if counts:
+            context = dataclasses.replace(context, counts=counts[0])
+        if len(raw) >= LARGE_BYTES:
+            with self._changing:
+                self._texts[id(text)] = (text, context)
+        return context
+
+    def _put(
+        self, raw: bytes, *, form: Form, is_ascii: bool, meanwhile: Callable[[], object] = lambda: None
+    ) -> StoredContext:
+        part = self.new_part()
         try:
-            part.write_bytes(raw)
-            part.chmod(0o444)
-            part.rename(path)
-        except BaseException as error:
+            digest = write_hashed(part, raw, meanwhile)
+            return self.adopt(part, digest=digest, form=form, size_bytes=len(raw), is_ascii=is_ascii)
+        except BaseException:
             part.unlink(missing_ok=True)
-            if not isinstance(error, OSError):
-                raise
-            raise SandboxError(
-                f"storing a context of {len(raw):,} bytes failed: {error.strerror}; "
-                f"make room at {str(self._dir.parent)!r}, or set AIRLOCK_STATE to a directory with room"
-            ) from error
+            raise
 
     def new_part(self) -> Path:
         """A file to write a context into, for `adopt`. It is not there yet."""
         return self._dir / "blobs" / f"{secrets.token_hex(16)}.part"
 
     def adopt(
-        self, part: Path, *, digest: str, form: Form, size_bytes: int, index: TextIndex | None = None
+        self,
+        part: Path,
+        *,
+        digest: str,
+        form: Form,
+        size_bytes: int,
+        index: TextIndex | None = None,
+        is_ascii: bool = False,
     ) -> StoredContext:
         """Take a file of `new_part` as a context. As after `put`, there is a `forget` to it.
 
@@ -151,6 +184,7 @@ class Store:
             form: What is in it.
             size_bytes: Its size.
             index: Of a text; is stored beside it.
+            is_ascii: Whether it is known to have nothing but ASCII.
 
         Raises:
             SandboxError: The file is not there, or the disk is full.
@@ -166,7 +200,7 @@ class Store:
                 self._users[digest] += 1
         except OSError as error:
             raise SandboxError(f"a context of {size_bytes:,} bytes can't be stored: {error.strerror}") from error
-        context = StoredContext(digest=digest, form=form, size_bytes=size_bytes)
+        context = StoredContext(digest=digest, form=form, size_bytes=size_bytes, is_ascii=is_ascii)
         if index is None:
             return context
         try:
@@ -187,8 +221,18 @@ class Store:
         with self._changing:
             path = self.blob(context).with_suffix(INDEX_SUFFIX)
             if not path.exists():
-                self._write(path, index.to_bytes())
+                self._write_index(path, index)
         return dataclasses.replace(context, counts=index.counts)
+
+    def _write_index(self, path: Path, index: TextIndex) -> None:
+        part = self.new_part()
+        try:
+            write(part, index.to_bytes())
+            part.chmod(0o444)
+            part.rename(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
     @property
     def folder(self) -> Path:
@@ -271,6 +315,7 @@ class Store:
             self._users[context.digest] -= 1
             if self._users[context.digest] <= 0:
                 del self._users[context.digest]
+                self._texts = {key: kept for key, kept in self._texts.items() if kept[1].digest != context.digest}
                 for suffix in ("", INDEX_SUFFIX):
                     self.blob(context).with_suffix(suffix).unlink(missing_ok=True)
 

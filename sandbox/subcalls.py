@@ -61,6 +61,11 @@ class _OpenQuery:
     child: bool
 
 
+async def no_run(_: Asked) -> SubCallFailure:
+    """Answers a box that is of no run."""
+    return SubCallFailure("LimitExceeded", "this box belongs to no run")
+
+
 class SubCalls:
     """Answers the prompts of one box, each in a task of its own, and sends together what is ready together."""
 

@@ -50,6 +50,7 @@ class _Upload:
     part: Path
     form: Form
     size_bytes: int = 0
+    is_ascii: bool = True
     digest: Any = field(default_factory=hashlib.sha256)
     failure: SubCallFailure | None = None
 
@@ -107,7 +108,12 @@ class Uploads:
         digest = upload.digest.hexdigest()
         try:
             adopt = partial(
-                self._store.adopt, upload.part, digest=digest, form=upload.form, size_bytes=upload.size_bytes
+                self._store.adopt,
+                upload.part,
+                digest=digest,
+                form=upload.form,
+                size_bytes=upload.size_bytes,
+                is_ascii=upload.is_ascii,
             )
             return await made_in_thread(adopt, self._store.forget)
         except SandboxError as error:
@@ -138,3 +144,4 @@ def _append(upload: _Upload, raw: bytes) -> None:
     with upload.part.open("ab") as file:
         file.write(raw)
     upload.digest.update(raw)
+    upload.is_ascii = upload.is_ascii and raw.isascii()

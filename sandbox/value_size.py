@@ -37,6 +37,16 @@ def fits_memory(raw: bytes) -> bool:
     return True
 
 
+def has_more_values(raw: bytes, values: int) -> bool:
+    """Whether JSON has more lists, objects and items than so many, judged without parsing it: 3 bytes can be a list,
+    which takes Python 64.
+    """
+    if sum(map(raw.count, (b"[", b"{", b","))) <= values:
+        return False
+    tokens = (raw[token.start() : token.start() + 1] for token in _TOKEN.finditer(raw))
+    return any(number > values for number, _ in enumerate((token for token in tokens if token != b'"'), start=1))
+
+
 def is_within(value: Any, *, depth: int, values: int) -> bool:
     """Whether a decoded value has lists and dicts at most `depth` deep in one another (a flat one is 1 deep), and at
     most so many items and entries in all of them together.

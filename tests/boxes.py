@@ -94,7 +94,7 @@ async def exists(engine: Engine, container: str) -> bool:
 
 @pytest.fixture(scope="session")
 def box_host(image_id: str, tmp_path_factory: pytest.TempPathFactory) -> Host:
-    """The engine, the image and a store of this session's own."""
+    """The engine, the image and a store for those tests alone that open boxes themselves: they leave contexts in it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRLOCK_STATE", str(tmp_path_factory.mktemp("state")))
         host = asyncio.run(shared_host(print))

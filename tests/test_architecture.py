@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,14 +68,17 @@ def violations(root: Path) -> list[str]:
     for zone in ZONES:
         for file in sorted((root / zone).rglob("*.py")):
             name = file.relative_to(root).as_posix()
-            source = file.read_text(encoding="utf-8")
-            tree = ast.parse(source)
-            found += [f"{name}: {problem}" for problem in problems(zone, name, tree, len(source.splitlines()))]
+            found += [f"{name}: {problem}" for problem in problems(zone, name, file.read_text(encoding="utf-8"))]
     return found
 
 
-def problems(zone: str, name: str, tree: ast.AST, lines: int) -> Iterator[str]:
-    """What is wrong with one file."""
+@cache
+def problems(zone: str, name: str, source: str) -> tuple[str, ...]:
+    """What is wrong with one file. The copies of a tree differ in one."""
+    return tuple(_problems(zone, name, ast.parse(source), len(source.splitlines())))
+
+
+def _problems(zone: str, name: str, tree: ast.AST, lines: int) -> Iterator[str]:
     if name.endswith("/utils.py"):
         yield "a module is named for what it does"
     if lines > MAX_LINES:

@@ -111,15 +111,15 @@ def pick(function: str, name: str, value: Any, aliases: dict[str, Any], known: t
     return value
 
 
-def one_each(name: str, values: Any, count: int) -> list[Any]:
+def one_each(function: str, name: str, values: Any, count: int) -> list[Any]:
     """What a batch has beside its prompts: a value or None for each."""
     if values is None:
         return [None] * count
     if isinstance(values, Mapping) or not isinstance(values, Iterable):
-        raise TypeError(f"llm_query_batched: {name} must be a list of str, not {type(values).__name__}")
+        raise TypeError(f"{function}: {name} must be a list of str, not {type(values).__name__}")
     listed = list(values)
     if len(listed) != count:
-        raise ValueError(f"llm_query_batched: {name} must be a list as long as prompts ({count})")
+        raise ValueError(f"{function}: {name} must be a list as long as prompts ({count})")
     return listed
 
 

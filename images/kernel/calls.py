@@ -22,6 +22,11 @@ LENGTH = struct.Struct(">I")
 COMM_MSG = b'{"msg_type":"comm_msg","username":"","session":"","date":"","version":"5.4","msg_id":"%s"}'
 
 
+def endpoint(run_dir: str, number: int) -> str:
+    """Address of a socket: 1 shell, 2 control, 3 iopub, 4 the pipe of forked children, 5 calls, 6 their answers."""
+    return f"ipc://{run_dir}/{number}"
+
+
 class Calls:
     """Sends from any thread, and hands out what the host answers."""
 

@@ -22,26 +22,24 @@ from functools import partial
 from typing import Any
 
 import answers
+import lean  # before ipykernel, whose imports it cuts
 import repl
 import tools
 import variables
 import zmq
-from calls import Calls
+from calls import Calls, endpoint
+from host import Host
 from ipykernel.control import ControlThread
 from ipykernel.iostream import IOPubThread
 from ipykernel.ipkernel import IPythonKernel
 from jupyter_client.session import Session
 from modules import open_modules
-from shell import BoxShell, BoxStream, clip
+from shell import BoxCompiler, BoxShell, BoxStream, clip
 from tornado.ioloop import IOLoop
+from tornado.platform import asyncio as _  # noqa: F401 - ioloop looks for it late
 from traitlets import Type
-from traitlets.config import Config
+from traitlets.config.loader import Config
 from zmq.eventloop.zmqstream import ZMQStream
-
-
-def endpoint(run_dir: str, number: int) -> str:
-    """Address of a socket: 1 shell, 2 control, 3 iopub, 4 the pipe of forked children, 5 calls, 6 their answers."""
-    return f"ipc://{run_dir}/{number}"
 
 
 class BoxIOPubThread(IOPubThread):
@@ -94,10 +92,11 @@ class BoxKernel(IPythonKernel):
     """Runs cells, loads contexts, hands out values."""
 
     shell_class = Type(BoxShell)
+    compiler_class: Any = Type(BoxCompiler)
     _execute_sleep = 0.0
     _supports_kernel_subshells = False
     scaffold: repl.Scaffold | None = None
-    host: repl.Host | None = None
+    host: Host | None = None
     calls: Calls | None = None
     comm_id = ""
 
@@ -156,7 +155,7 @@ class BoxKernel(IPythonKernel):
         """Take the host's settings: the comm's id, the functions of this run, the caps."""
         content = parent["content"]
         self.comm_id = content["comm_id"]
-        self.host = host = repl.Host(partial(self.calls.send, self.comm_id), self.tell, content["prompt_bytes"])
+        self.host = host = Host(partial(self.calls.send, self.comm_id), self.tell, content["prompt_bytes"])
         self.calls.serve(host.on_message)
         self.scaffold = repl.Scaffold(host, content["functions"], content["answer_bytes"], content["rlm_query"])
         self.scaffold.values |= tools.functions(host, content["tools"])
@@ -276,6 +275,7 @@ def run(run_dir: str, ready_fd: int) -> None:
     )
     kernel.calls = Calls(context, endpoint(run_dir, 5), endpoint(run_dir, 6))
     kernel.start()
+    lean.leave()
     os.write(ready_fd, b"1")
     os.close(ready_fd)
     IOLoop.current().start()

@@ -12,6 +12,8 @@ A cell shares our uid and will attack us: it may send every signal, flood every 
 """
 
 import contextlib
+import ctypes
+import gc
 import json
 import os
 import signal
@@ -19,9 +21,8 @@ import struct
 import sys
 
 import hangup  # noqa: F401 - first of what is ours: it watches while the others are imported
-import kernel  # imported before the fork: parent and child share its pages
 import zmq
-from calls import split_parts
+from calls import endpoint, split_parts
 
 RELAY, SHELL, CONTROL, IOPUB, CALLS = 0, 1, 2, 3, 6  # 4 and 5 are kept for stdin and heartbeat
 MAX_INBOUND_BYTES = 64 << 20  # the host is trusted, its bugs are not
@@ -35,6 +36,7 @@ KERNEL_NICE = 10  # PID 1 comes first among hundreds of busy processes; to other
 def main() -> None:
     run_dir = sys.argv[1]
     ready_fd, ready_write_fd = os.pipe()
+    gc.freeze()  # a collection would write to pages that both share, and so take them twice
     kernel_pid = os.fork()
     if kernel_pid == 0:
         os.close(ready_fd)
@@ -47,6 +49,8 @@ def main() -> None:
 def start_kernel(run_dir: str, ready_fd: int) -> None:
     """Become the kernel: own process group, no way to the host, last for the CPU, first to go without memory."""
     os.setsid()
+    import kernel  # here, so that PID 1 is small, and there the sooner; a failure is told on our stderr
+
     os.nice(KERNEL_NICE)
     null_fd = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -66,8 +70,6 @@ def start_kernel(run_dir: str, ready_fd: int) -> None:
 
 def make_undumpable() -> None:
     """Close /proc/1/{mem,fd,environ} to the kernel, which has our uid (not to be relied on under gVisor)."""
-    import ctypes
-
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
@@ -160,7 +162,7 @@ class Relay:
         socket.rcvhwm = 64  # drops nothing: the kernel's own are unlimited, so what we don't read waits there
         if kind == zmq.SUB:
             socket.subscribe(b"")
-        socket.connect(kernel.endpoint(self.run_dir, number))
+        socket.connect(endpoint(self.run_dir, number))
         return socket
 
     def read_host(self) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from orchestrator.cli.differences import differing_lines
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.journaled import check_trust, divergence_lines
 from orchestrator.cli.messages import print_safely, say
-from orchestrator.cli.resume import TRUST_HELP
+from orchestrator.cli.resume import ISOLATION_HELP, TRUST_HELP
 from orchestrator.journal import FILE, Journal
 from orchestrator.limits import Limits
 from orchestrator.spent import counted
+from sandbox.spec import Isolation
 
 DESCRIPTION: Final = (
     "Runs the cells of a journal again in a real box, with every reply from the record: no model is asked and no key "
@@ -28,6 +29,7 @@ def replay_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argum
     """The options of `airlock replay`."""
     parser = parser_class(prog="airlock replay", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.add_argument("directory", metavar="DIR", help="the journal's directory, or its journal.jsonl")
+    parser.add_argument("--isolation", choices=get_args(Isolation), help=ISOLATION_HELP)
     parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     return parser
 
@@ -46,7 +48,7 @@ def replay(options: argparse.Namespace) -> ExitCode:
     journal = Journal.open(path.parent if path.name == FILE else path, to_compare=True)
     if _asks_for_much(journal):
         check_trust(journal, trusted=options.trust)
-    found = run_sync(compare(journal))
+    found = run_sync(compare(journal, isolation=options.isolation))
     for difference in found.differences[:MAX_SHOWN]:
         where = f"run {difference.run}, " if difference.run else ""
         lines = differing_lines(difference.recorded, difference.now)

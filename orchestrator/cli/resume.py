@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.journaled import check_trust, options_of
 from orchestrator.cli.messages import say
 from orchestrator.cli.options import LIMIT_OPTIONS
 from orchestrator.journal import Journal
+from sandbox.spec import Isolation
 
 DESCRIPTION: Final = (
     "Goes on with a run that was killed, from the journal that `airlock ask --journal DIR` keeps: its cells run again "
     "in a fresh box with the recorded replies, and what was paid for is not paid again. Keys come from the environment."
 )
+ISOLATION_HELP: Final = "least isolation of its boxes, instead of the one that the journal says"
 TRUST_HELP: Final = "do as a journal says that was not written by you on this machine"
 EPILOG: Final = "exit codes: those of airlock ask; 7: the run does not do what the journal says\n"
 
@@ -27,6 +29,7 @@ def resume_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.Argum
     add = parser.add_argument
     add("directory", metavar="DIR", help="the journal's directory")
     add("--allow-divergence", action="store_true", help="pay for what the run asks otherwise than the journal says")
+    add("--isolation", choices=get_args(Isolation), help=ISOLATION_HELP)
     add("--trust", action="store_true", help=TRUST_HELP)
     for option in LIMIT_OPTIONS:
         add(option, metavar="N", help="instead of the limit that it was begun with; what it has spent counts")

@@ -68,6 +68,10 @@ class TokenUsage:
     cache_write_tokens: int = 0
     estimated: bool = False
 
+    def as_dict(self) -> dict[str, int]:
+        """By the names of the fields. `dataclasses.asdict` copies deeply, which each call would pay for."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 def estimate_usage(messages: Iterable[Message], reply_text: str) -> TokenUsage:
     """Estimate the tokens of a call whose provider gave no count: 4 characters a token, rounded up."""

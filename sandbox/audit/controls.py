@@ -22,6 +22,7 @@ RUN_INODES: Final = 64
 
 _SENTRY: Final = "under gVisor the host sees gVisor's own process, not the box's"
 _IGNORED: Final = "gVisor ignores nr_inodes"
+_IMAGES: Final = "only what the image sets: an engine or a client may add proxies with a password"
 _ONE: Final = "with 0 the kernel still pipes a dump to the host's program; with 1 it makes none"
 _REFUSED: Final = "Podman takes no nr_inodes: files count as memory alone"
 _NO_INODES: Final = {"gvisor": _IGNORED, "no_podman": _REFUSED}
@@ -149,6 +150,16 @@ _WHAT_IT_CAN_REACH: Final = (
         "isolation", "HostConfig.Runtime", lambda e: e.runtime.name, inspected.text("HostConfig.Runtime"), podman=True
     ),
     _inspect("image", "Image", "the image asked for", inspected.image),
+    _inspect("environment", "Config.Env besides", NONE, inspected.asked_environment, note=_IMAGES),
+    Control(
+        setting="environment",
+        name="environ besides",
+        source="proc",
+        expected=_read(NONE),
+        found=inspected.real_environment,
+        gvisor=_SENTRY,
+        note=_IMAGES,
+    ),
     _inspect("network", "HostConfig.NetworkMode", "none"),
     _inspect("network", "NetworkSettings.Networks", NONE, inspected.networks),
     _absent("network", "HostConfig.PortBindings"),

@@ -17,6 +17,7 @@ Value = str | int | float | bool | None
 
 NONE: Final = "none"
 UNLIMITED: Final = "unlimited"
+NO_ENVIRONMENT: Final = Unreadable("the engine does not describe the image")
 NOT_LOOKED_AT: Final = Unreadable("nobody looked at the box's process")
 
 
@@ -32,6 +33,7 @@ class Evidence:
         label: Name of the label with the box's expiry.
         runtime: What runs it.
         inspect: The engine's record of the container.
+        environment: What the image sets, as ``NAME=value``, or why that can't be known.
         process: Its first process, or why that can't be looked at.
     """
 
@@ -42,6 +44,7 @@ class Evidence:
     label: str
     runtime: Runtime
     inspect: Mapping[str, Any]
+    environment: frozenset[str] | Unreadable = NO_ENVIRONMENT
     process: BoxProcess | Unreadable = NOT_LOOKED_AT
 
     def said(self, path: str) -> Any:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sandbox.audit.evidence import NONE, UNLIMITED, Evidence, Read, Value, plain, words
-from sandbox.audit.proc import parse_size
+from sandbox.audit.proc import Unreadable, parse_size
 from sandbox.spec import CONTEXT_DIR, RUN_DIR
 
 TMP_DIR: Final = "/tmp"  # noqa: S108
 SHM_DIR: Final = "/dev/shm"  # noqa: S108
+_PODMANS: Final = {"TERM", "HOME", "HOSTNAME", "container"}
+"""What Podman puts into every container."""
 TMPFS_FLAGS: Final = ("nosuid", "nodev", "noexec")
 
 
@@ -139,6 +141,25 @@ def expires(evidence: Evidence) -> Value:
     labels = evidence.said("Config.Labels")
     text = str(labels.get(evidence.label)) if isinstance(labels, Mapping) else ""
     return int(text) - int(time.time()) if text.isascii() and text.isdigit() and len(text) < 20 else "never"
+
+
+def asked_environment(evidence: Evidence) -> str:
+    """Names of variables that the image does not set so."""
+    return _more_than_the_image(evidence, evidence.listed("Config.Env"), _PODMANS if evidence.runtime.podman else set())
+
+
+def real_environment(evidence: Evidence) -> str:
+    """The same of the process: a plugin of the engine's may add some that its record does not have."""
+    said = filter(None, evidence.proc().text("environ").split("\0"))
+    return _more_than_the_image(evidence, said, _PODMANS if evidence.runtime.podman else {"HOSTNAME"})
+
+
+def _more_than_the_image(evidence: Evidence, said: Iterable[Any], engines: set[str]) -> str:
+    """No values: they may be keys."""
+    if isinstance(evidence.environment, Unreadable):
+        raise evidence.environment
+    names = {one.partition("=")[0] for one in map(str, said) if one not in evidence.environment}
+    return words(names - engines)
 
 
 def image(evidence: Evidence) -> str:

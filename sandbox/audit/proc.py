@@ -110,7 +110,7 @@ class BoxProcess:
         """One of its files, read once."""
         if name not in self._texts:
             try:
-                self._texts[name] = _read(name, self._directory)
+                self._texts[name] = read_bounded(name, self._directory)
             except OSError as error:
                 raise Unreadable(f"/proc/PID/{name} can't be read: {error.strerror}") from None
         return self._texts[name]
@@ -185,20 +185,25 @@ class BoxProcess:
             raise Unreadable(f"the period of the CPU limit is {period!r:.40}")
         return None if limit is None else limit / length
 
+    def cpu_time_file(self) -> tuple[Path, int]:
+        """Where its cgroup counts CPU time, and 1 or 2 for the hierarchy's version: nanoseconds, or ``cpu.stat``."""
+        directory, version = self._controller("cpuacct")
+        return directory / ("cpu.stat" if version == 2 else "cpuacct.usage"), version
+
     def _cgroup_limit(self, controller: str, *, v1: str, v2: str) -> int | None:
         directory, version = self._controller(controller)
         return parse_limit(self._cgroup_text(directory, v2 if version == 2 else v1))
 
     def _cgroup_text(self, directory: Path, name: str) -> str:
         try:
-            return _read(str(directory / name)).strip()
+            return read_bounded(str(directory / name)).strip()
         except OSError as error:
             raise Unreadable(f"the cgroup's {name} can't be read: {error.strerror}") from None
 
     def _controller(self, controller: str) -> tuple[Path, int]:
         """The directory of its cgroup for a controller, and 1 or 2 for the hierarchy's version."""
         path, version = parse_cgroup(self.text("cgroup"), controller)
-        for mount in parse_mountinfo(_read(str(self._proc / "self" / "mountinfo"))):
+        for mount in parse_mountinfo(read_bounded(str(self._proc / "self" / "mountinfo"))):
             is_v1 = mount.fstype == "cgroup" and controller in mount.super_options
             if not (is_v1 if version == 1 else mount.fstype == "cgroup2"):
                 continue
@@ -298,7 +303,13 @@ def _lines(text: str) -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
-def _read(name: str, directory: int | None = None) -> str:
+def read_bounded(name: str, directory: int | None = None) -> str:
+    """A file's text.
+
+    Raises:
+        OSError: It can't be read.
+        Unreadable: It is too long.
+    """
     opener: Callable[[str, int], int] | None = None
     if directory is not None:
 

@@ -74,9 +74,6 @@ GOES_WITH: Final[Mapping[str, frozenset[str]]] = {
 }
 """Settings that a setting is on with even where it should be alone. No attack that it stops is stopped by those."""
 
-OUTSIDE: Final = frozenset({"environment"})
-"""What is no control of the audit: it is only what the image and the request don't say."""
-
 KEPT: Final[Mapping[str, str]] = {
     "mnt namespace": "no engine starts a box in the host's mounts",
     "security options": "what another option lets through depends on the host's AppArmor or SELinux",

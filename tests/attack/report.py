@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+from tests.told import TOLD, tell
 
 Status = Literal["held", "not available here", "no control on this kernel", "kept by the audit, no attack", "NOT HELD"]
 
@@ -36,27 +38,37 @@ class Line:
         return f"{self.level:<9}  {self.setting:<17}  {self.attack}  ...  {self.status}{reason}{also}"
 
 
-LINES: list[Line] = []
-"""All lines of this session, in the order of the tests."""
+_LINES: Final = "lines of the report"
+_NAMED: Final = "restrictions that the audit has named"
 
 
 def add(line: Line) -> None:
     """Add a line to the session's report."""
-    LINES.append(line)
-
-
-NAMED: dict[str, set[str]] = {}
-"""Restrictions that the audit has named, and no other one, where they were taken away; by level."""
+    tell(_LINES, asdict(line))
 
 
 def audit_named(level: str, settings: set[str]) -> None:
-    """The audit has named what was taken away."""
-    NAMED.setdefault(level, set()).update(settings)
+    """The audit has named what was taken away, and nothing else."""
+    tell(_NAMED, (level, sorted(settings)))
+
+
+def report() -> list[str]:
+    """The session's report; empty where no attack was made."""
+    named: dict[str, set[str]] = {}
+    for level, settings in sorted(TOLD.get(_NAMED, [])):
+        named.setdefault(level, set()).update(settings)
+    return [
+        *rendered(Line(**{**line, "also": tuple(line["also"])}) for line in TOLD.get(_LINES, [])),
+        *(
+            f"{level}: the audit named {len(settings)} restrictions that were taken away"
+            for level, settings in named.items()
+        ),
+    ]
 
 
 def rendered(lines: Iterable[Line]) -> list[str]:
-    """The report, sorted by runtime and restriction, with a count at its end."""
-    ordered = sorted(lines, key=lambda line: (line.level, line.setting))
+    """The lines, sorted by runtime, restriction and attack, with a count at their end."""
+    ordered = sorted(lines, key=lambda line: (line.level, line.setting, line.attack))
     levels = dict.fromkeys(line.level for line in ordered)
     counts = {level: Counter(line.status for line in ordered if line.level == level) for level in levels}
     settings = {level: len({line.setting for line in ordered if line.level == level}) for level in levels}
@@ -67,5 +79,4 @@ def rendered(lines: Iterable[Line]) -> list[str]:
             + ", ".join(f"{number} {status}" for status, number in sorted(counts[level].items()))
             for level in levels
         ),
-        *(f"{level}: the audit named {len(named)} restrictions that were taken away" for level, named in NAMED.items()),
     ]

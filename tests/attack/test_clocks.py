@@ -154,7 +154,7 @@ NEVER_ENDING: Final = {
         code="import time\nget_ipython().kernel.iopub_thread.io_loop.add_callback(time.sleep, 600)", ends=(LOST,)
     ),
     "the thread of answers asleep": Endless(
-        code="import time\nget_ipython().kernel.control_thread.io_loop.add_callback(time.sleep, 600)\nllm_query('x')",
+        code="import json, time\njson.loads = lambda *a, **k: time.sleep(600)\nllm_query('x')",
         leaves=True,
     ),
     "threads that print": Endless(

@@ -19,7 +19,7 @@ from tests.attack.attack import LEVELS, Attack, Need
 from tests.attack.exhaustion import EXHAUSTION, EXHAUSTION_SPEC, OFF_LIMITS
 from tests.attack.facts import offered, wants
 from tests.attack.laboratory import Kind, Laboratory, Said, alone, without
-from tests.attack.off import KEPT, OFF, OUTSIDE
+from tests.attack.off import KEPT, OFF
 from tests.attack.privileges import PRIVILEGES
 from tests.attack.reaching import REACHING
 from tests.attack.report import Line, Status, add
@@ -120,7 +120,7 @@ def test_what_no_attack_can_show_is_kept_by_the_audit(level: Isolation, setting:
 
 def test_every_setting_has_an_attack_or_a_reason_for_having_none() -> None:
     attacked = {setting for attack in ATTACKS.values() for setting in attack.stopped_by}
-    assert attacked | set(KEPT) == {control.setting for control in CONTROLS} | OUTSIDE
+    assert attacked | set(KEPT) == {control.setting for control in CONTROLS}
     assert not attacked & set(KEPT)
 
 

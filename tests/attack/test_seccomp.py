@@ -21,6 +21,7 @@ from tests.attack.report import Line, add
 from tests.attack.required import demand
 from tests.attack.weak import Weaken, WeakEngine, with_seccomp
 from tests.boxes import Box
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the call numbers are those of x86-64")
 
@@ -117,6 +118,18 @@ def test_one_name_has_one_meaning() -> None:
         "prlimit64",
     }
     assert all("args" in rule for name, found in uses.items() if len(found) > 1 for rule in found)
+
+
+def test_the_pages_say_how_many_calls_it_allows() -> None:
+    rules = json.loads((images_dir() / "kernel" / "seccomp.json").read_text())["syscalls"]
+    allowed = {name for rule in rules if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    only_x86 = {name for rule in rules if "only x86-64 has" in rule.get("comment", "") for name in rule["names"]}
+    on_arm64 = allowed - only_x86 - {"pselect"}  # a name of gVisor's, which no Linux has
+    own = (images_dir() / "kernel" / "seccomp.md").read_text(encoding="utf-8")
+    assert f"an allow-list: {len(allowed)} names ({len(on_arm64)} of them on arm64)" in own
+    for page in ("README.md", "docs/safety.md", ".github/SECURITY.md"):
+        text = " ".join((REPOSITORY / page).read_text(encoding="utf-8").split())
+        assert f" {len(allowed)} system calls" in text, page
 
 
 def test_every_pid_but_1_can_be_signalled_by_the_masks() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+from pathlib import Path
 
+import docker
 import pytest
 
+from sandbox.engine import Engine, _address
 from sandbox.host import Host
 from tests.boxes import Box
 
@@ -31,6 +35,22 @@ async def test_the_environment_is_the_images_alone(box: Box, box_host: Host) -> 
         assert set(inside) - shell - {"HOSTNAME", "LC_CTYPE"} <= config
         record = json.dumps(await fresh.engine.inspect(fresh.container))
         assert CANARY not in record
+
+
+async def test_proxies_of_the_clients_configuration_stay_outside(
+    box_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docker-py would put them into each container, with the password that often stands in them."""
+    address = _address()
+    (tmp_path / "config.json").write_text(json.dumps({"proxies": {"default": {"httpProxy": f"http://u:{CANARY}@p"}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    client = docker.APIClient(version="auto", **address)
+    assert CANARY in str(client._proxy_configs), "the control: the client has read them"
+    async with await Box.open(dataclasses.replace(box_host, engine=Engine(client))) as fresh:
+        assert isinstance(fresh, Box)
+        assert CANARY not in await fresh.shown("import os\ndict(os.environ)")
+        assert CANARY not in json.dumps(await fresh.engine.inspect(fresh.container))
+    client.close()
 
 
 async def test_pid_1_keeps_its_memory_files_and_environment_to_itself(box: Box) -> None:

@@ -1,7 +1,7 @@
-"""`make bench`: what a box costs, beside others (`tests.bench.speed`)."""
+"""`make bench`: what a box and a run cost, beside others."""
 
+from tests.bench.main import main
 from tests.bench.own_process import interruptible
-from tests.bench.speed.main import main
 
 if __name__ == "__main__":
     raise SystemExit(interruptible(main))

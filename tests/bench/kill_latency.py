@@ -20,6 +20,7 @@ import time
 
 from sandbox.engine import LABEL, Engine
 from sandbox.owner import Owner
+from tests.bench.machine import program
 
 SLEEP = "import time; print('in the cell'); time.sleep(120)"
 SIGNALS = """
@@ -111,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(program(main))

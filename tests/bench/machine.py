@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from sandbox.engine import Engine
-from tests.bench.own_process import REPOSITORY
+from sandbox.errors import EngineUnavailable, ImageError
+from tests.bench.own_process import REPOSITORY, interruptible
 
 PACKAGES = ("rlm-airlock", "docker", "msgspec", "ipykernel", "jupyter_client", "pyzmq", "tornado")
 
@@ -22,7 +24,6 @@ def machine() -> dict[str, Any]:
     """Of this machine, now. The load says whether it had anything else to do."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "host": platform.node(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -53,6 +54,39 @@ async def versions(engine: Engine | None) -> dict[str, str]:
             found[str(part["Name"])] = str(part["Version"])
         found["runsc"] = _first_line("runsc", "--version")
     return {name: version for name, version in found.items() if version}
+
+
+def program(main: Callable[[], object]) -> int:
+    """Run a main program that measures in this process; Ctrl-C and a missing engine end it in a line.
+
+    Returns:
+        Its exit status.
+    """
+
+    def run() -> int:
+        with engine_needed():
+            main()
+        return 0
+
+    return interruptible(run)
+
+
+@contextlib.contextmanager
+def engine_needed() -> Iterator[None]:
+    """End the program in one line where no engine answers or there is no image."""
+    try:
+        yield
+    except (EngineUnavailable, ImageError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+async def engine_versions() -> dict[str, str]:
+    """`versions` with the engine of the environment."""
+    engine = await Engine.connect()
+    try:
+        return await versions(engine)
+    finally:
+        await engine.aclose()
 
 
 def _commit() -> str:

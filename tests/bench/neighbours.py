@@ -22,6 +22,7 @@ from sandbox.messages import Asked, SubCallFailure
 from sandbox.sandbox import Sandbox
 from sandbox.spec import CellLimits, KernelSettings, SandboxSpec
 from tests.attack.wire.hostile_box import HostileEngine
+from tests.bench.machine import program
 
 SETTINGS = KernelSettings(functions=("llm_query", "llm_query_batched", "report"))
 ATTACKS = ["after_the_limit", "million_queries", "gigabytes_after_the_limit", "reports", "output_flood"]
@@ -110,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(program(main))

@@ -6,6 +6,7 @@ programs that measure other software import this under that software's Python.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -115,6 +116,32 @@ def _end(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def count(word: str) -> int:
+    """A number from 1 on, of a command line.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not word.isdecimal() or not int(word):
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number from 1 on")
+    return int(word)
+
+
+def seconds(word: str) -> float:
+    """A time above 0, of a command line.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    try:
+        value = float(word)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 3600:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number of seconds above 0 and below an hour")
+    return value
 
 
 def say(line: str) -> None:

@@ -3,7 +3,9 @@
     python -m tests.bench.pool [--rounds 100] [--mib 10]
 
 Prints the median, p95 and p99 of the whole and of its parts, beside a cold start of the same in the same run, and what
-boxes that wait cost: CPU time over ten seconds, and proportional memory (PSS).
+boxes that wait cost: CPU time over ten seconds, and proportional memory (PSS). The context is in the store before. A
+second row is the same by `RLM.arun`, from the question to its first cell's end: the context is a str there, which each
+run hashes and stores.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
+from orchestrator import RLM, ScriptedProvider, TraceEvent
 from orchestrator.pool import SandboxPool
 from sandbox.box import Box
 from sandbox.host import shared_host
@@ -22,6 +25,7 @@ from sandbox.messages import Asked
 from sandbox.pool import Pool
 from sandbox.sandbox import Sandbox
 from sandbox.store import StoredContext
+from tests.bench.machine import program
 from tests.bench.memory import descendants, pss_bytes
 
 IDLE_S = 10.0
@@ -49,6 +53,28 @@ async def one(pool: Pool | None, spec_of: SandboxPool, context: StoredContext) -
     return {"whole": ended - began, "start": started - began, "load": loaded - started, "cell": ended - loaded}
 
 
+async def one_run(pool: SandboxPool, text: str) -> float:
+    """Seconds from a question to the end of the first cell that a root asks for at once."""
+    ended: list[float] = []
+
+    def listen(event: TraceEvent) -> None:
+        if event.kind == "cell":
+            ended.append(time.perf_counter())
+
+    root = ScriptedProvider(lambda _: "```repl\nFINAL(len(context))\n```")
+    began = time.perf_counter()
+    result = await RLM(root, pool=pool).arun("How long is it?", text, listeners=[listen])
+    assert result.answer == str(len(text))
+    return ended[0] - began
+
+
+async def ready(pool: SandboxPool, boxes: int) -> None:
+    """Wait for so many ready boxes, and a moment more: nothing else is begun by then."""
+    while pool.ready < boxes:
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
+
+
 async def waiting_costs(boxes: Sequence[Box]) -> tuple[float, float]:
     """Share of a core that a waiting box takes, and its PSS in bytes; the latter is NaN where it can't be read."""
     host = await shared_host(print)
@@ -74,24 +100,26 @@ def told(name: str, figures: list[dict[str, float]]) -> str:
 async def measure(rounds: int, mib: int) -> None:
     """Checkouts and cold starts in turn, so that the machine's moods meet both."""
     host = await shared_host(print)
-    context = host.store.put("a line of fifty characters, the last one a newline\n" * (mib * (1 << 20) // 51))
+    text = "a line of fifty characters, the last one a newline\n" * (mib * (1 << 20) // 51)
+    context = host.store.put(text)
     try:
         async with SandboxPool(2) as pool:
-            warm, cold = [], []
+            warm, runs, cold = [], [], []
             for number in range(rounds):
-                while pool.ready < 2:
-                    await asyncio.sleep(0.02)
+                await ready(pool, 2)
                 warm.append(await one(pool.boxes, pool, context))
                 if number % 5 == 0:
+                    await ready(pool, 2)
+                    runs.append({"whole": await one_run(pool, text[:-51] + f"{number:50}\n")})
                     cold.append(await one(None, pool, context))
-            while pool.ready < 2:
-                await asyncio.sleep(0.02)
+            await ready(pool, 2)
             share, pss = await waiting_costs(pool.boxes._ready)
     finally:
         host.store.forget(context)
     print("| ms: p50 / p95 / p99 | " + " | ".join(warm[0]) + " |\n|" + "---|" * (len(warm[0]) + 1))
     print(told(f"a ready box, {mib} MiB", warm[1:] or warm))
     print(told("a cold start", cold))
+    print(told("a run with a ready box, all that comes before its first cell included", runs))
     print(f"a box that waits: {100 * share:.2f} % of a core, {pss / 1e6:,.0f} MB PSS")
 
 
@@ -104,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(program(main))

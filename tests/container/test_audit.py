@@ -144,6 +144,8 @@ SPEC = SandboxSpec()
 LABELS_OFF = "security options"  # Docker itself adds label=disable to a box with the host's IPC or processes
 CASES: list[tuple[str, Weaken, set[str]]] = [
     ("a network", OFF["network"], {"network"}),
+    ("a key in the environment", OFF["environment"], {"environment"}),
+    ("another home", top(Env=["HOME=/context"]), {"environment"}),
     ("writable root", OFF["read-only root"], {"read-only root"}),
     ("root", OFF["user"], {"user"}),
     ("another group", top(User="65532:0"), {"user"}),
@@ -198,7 +200,7 @@ CASES: list[tuple[str, Weaken, set[str]]] = [
 ]
 GVISOR_CASES = {
     *("a network", "writable root", "no seccomp", "new privileges", "capabilities kept", "more memory", "all CPUs"),
-    *("writable context", "a directory of the host", "bare /proc"),
+    *("writable context", "a directory of the host", "bare /proc", "a key in the environment"),
 }
 
 

@@ -13,23 +13,27 @@ from pathlib import Path
 import pytest
 
 from sandbox.engine import Engine
-from tests.bench.end_to_end import AIMS, blocks
+from tests.bench.end_to_end.aims import AIMS
+from tests.bench.end_to_end.alone import blocks
+from tests.bench.end_to_end.many import many
 from tests.bench.kill_latency import boxes_of
+from tests.bench.main import main
 from tests.bench.memory import descendants
 from tests.bench.own_process import REPOSITORY, measure_apart
-from tests.bench.speed.main import main
 from tests.bench.speed.rows import ROWS
 
 WAIT_S = 20
 
 
 def test_the_bench_measures_a_box_and_an_open_kernel(tmp_path: Path) -> None:
-    assert main(["--rounds", "1", "--small", "--only", "airlock", "open_kernel", "--out", str(tmp_path)]) == 0
-    found = json.loads((tmp_path / "speed.json").read_text())
+    assert (
+        main(["--rounds", "1", "--small", "--only", "airlock", "open_kernel", "--parts", "--out", str(tmp_path)]) == 0
+    )
+    found = json.loads((tmp_path / "bench.json").read_text())
     box, kernel = (found["subjects"][name]["samples"] for name in ("airlock", "open_kernel"))
     assert set(box) | set(kernel) == {row.name for row in ROWS}
     assert all(len(samples["cell"]) == 5 and len(samples["start"]) == 1 for samples in (box, kernel))
-    page = (tmp_path / "speed.md").read_text()
+    page = (tmp_path / "bench.md").read_text()
     assert "| start to first cell, cold, ms |" in page
     assert found["versions"]["Engine"] in page
 
@@ -42,7 +46,24 @@ def test_a_point_of_each_kind_of_growth_is_measured() -> None:
 
 
 async def test_the_blocks_of_a_runs_event_loop_are_measured() -> None:
-    assert set(await blocks({"printed_chars": 100_000})) == set(AIMS["blocks"])
+    assert set(await blocks({"printed_chars": 100_000})) == {name for name in AIMS if "block" in name}
+
+
+async def test_runs_at_once_are_measured_from_a_pool(shared_data: Path) -> None:
+    figures = await many({"runs": 2, "few": 1, "latency_s": 0.01})
+    assert all(value > 0 for value in figures.values())
+    assert {name.split(": ")[0] for name in figures} == {
+        "cells of a run alone, ms", "2 runs at once, 2 boxes ready", "2 runs at once, 1 boxes ready",
+    }  # fmt: skip
+
+
+def test_a_bench_without_an_engine_says_so_in_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.bench", "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/none", "AIRLOCK_ENGINE": "never"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the bench's processes by /proc")
@@ -55,6 +76,7 @@ async def test_an_interrupted_bench_leaves_no_box(tmp_path: Path) -> None:
         "50",
         "--only",
         "airlock",
+        "--parts",
         "--out",
         str(tmp_path / "out"),
     ]

@@ -13,7 +13,9 @@ from orchestrator import RLM, Limits, ScriptedProvider
 from orchestrator.providers.base import ModelRequest
 from orchestrator.result import RunResult, StopReason
 from orchestrator.trace import TraceEvent
+from sandbox.engine import LABEL, Engine
 from sandbox.host import shared_host
+from sandbox.owner import owner_label
 from sandbox.store import state_dir
 
 Reply = Callable[[str, int], str]
@@ -178,6 +180,11 @@ async def blobs() -> list[Path]:
     return [path for path in (state_dir() / "store").rglob("*") if path.is_file()]
 
 
+async def mine(engine: Engine) -> set[str]:
+    """The boxes of this process; others of the engine come and go."""
+    return {box["Id"] for box in await engine.list_boxes() if box["Labels"][LABEL] == owner_label()}
+
+
 async def test_cancelling_a_run_ends_its_children_and_their_boxes() -> None:
     model = root(("top", "rlm_query('sleep', 'deep' * 100)"), ("sleep", "import time\ntime.sleep(600)"))
     asleep = asyncio.Event()
@@ -190,12 +197,11 @@ async def test_cancelling_a_run_ends_its_children_and_their_boxes() -> None:
     task = asyncio.create_task(rlm.arun("top", "x", listeners=[listen]))
     await asleep.wait()
     engine = (await shared_host(print)).engine
-    before = {box["Id"] for box in await engine.list_boxes()}
+    before = await mine(engine)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    mine = before - {box["Id"] for box in await engine.list_boxes()}
-    assert len(mine) >= 2, "the run's box and its child's"
+    assert len(before - await mine(engine)) >= 2, "the run's box and its child's"
     assert await blobs() == []
 
 

@@ -16,6 +16,8 @@ from sandbox.engine import connect
 from sandbox.image import ensure_image
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.alone  # it looks at all images, and at what runs from them
+
 TRACE = "20260101T000000Z-01234567.jsonl"
 
 

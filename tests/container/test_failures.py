@@ -128,8 +128,9 @@ async def test_a_forged_answer_is_no_more_than_final() -> None:
 async def test_a_forged_query_is_refused_where_there_are_no_sub_calls() -> None:
     forged = (
         "import time\nprint([name for name in globals() if 'llm' in name])\n"
-        "kernel = get_ipython().kernel\nkernel.calls.send(kernel.comm_id, {'kind': 'query', 'id': '0' * 32,\n"
-        "    'indexes': [0], 'has_data': [False], 'depth': 0, 'model': 'scripted:root', 'budget': 10**9}, [b'forged prompt'])\ntime.sleep(0.3)"
+        "kernel = get_ipython().kernel\nkernel.calls.send(kernel.comm_id, {'kind': 'query',\n"
+        "    'id': '0' * 32, 'indexes': [0], 'has_data': [False], 'depth': 0,\n"
+        "    'model': 'scripted:root', 'budget': 10**9}, [b'forged prompt'])\ntime.sleep(0.3)"
     )
     root = script(code(forged), "FINAL(x)")
     result = await run(root, prompt_mode="no_subcalls")

@@ -10,8 +10,9 @@ import pytest
 from orchestrator import RLM, BoxError, ConfigError, Limits, SandboxPool, SandboxSpec, ScriptedProvider
 from orchestrator.providers.base import ModelRequest
 from sandbox.pool import Pool
+from sandbox.sandbox import Sandbox
 from sandbox.store import Store
-from tests.boxes import exists
+from tests.boxes import exists, never
 from tests.runs import boxes_left
 
 WHERE = "import os\nwho = open('/proc/self/cgroup').read() + os.uname().nodename\nFINAL(who + context)"
@@ -26,6 +27,12 @@ async def is_ready(pool: SandboxPool, count: int) -> None:
     async with asyncio.timeout(60):
         while pool.ready < count:
             await asyncio.sleep(0.02)
+
+
+async def is_starting(pool: SandboxPool) -> None:
+    async with asyncio.timeout(60):
+        while not pool.boxes._starting:
+            await asyncio.sleep(0.01)
 
 
 async def test_each_run_has_a_box_of_its_own_that_waited_for_it() -> None:
@@ -177,6 +184,86 @@ async def test_a_box_that_waited_has_the_modules_and_the_setup_code_of_its_run()
     assert boxes_left() == []
 
 
+async def test_who_waits_gets_a_place_in_turn_and_who_gives_up_takes_none() -> None:
+    order: list[int] = []
+
+    async def take(number: int) -> None:
+        box = await pool.boxes.take(pool.spec)
+        order.append(number)
+        await box.aclose()
+
+    async with SandboxPool(0, max_boxes=1) as pool:
+        holder = await pool.boxes.take(pool.spec)
+        waiting = [asyncio.create_task(take(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+        await asyncio.sleep(0)
+        await holder.aclose()
+        waiting[0].cancel()  # as its turn has come
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert order == [2, 3]
+        assert pool.boxes.used == 0
+    assert boxes_left() == []
+
+
+async def test_a_run_has_the_machine_alone_until_its_first_results() -> None:
+    async with SandboxPool(1) as pool:
+        box = await pool.boxes.take(pool.spec)
+        for _ in range(10):
+            await asyncio.sleep(0)
+            assert pool.boxes._starting == 0
+        await is_ready(pool, 1)
+        await box.aclose()
+    assert boxes_left() == []
+
+
+async def test_a_run_takes_the_box_that_gets_ready_before_one_could_be_started_for_it() -> None:
+    async with SandboxPool(1) as pool:
+        first = await pool.boxes.take(pool.spec)
+        pool.boxes._starts = core = asyncio.Semaphore(1)
+        while not core.locked():
+            await asyncio.sleep(0.01)
+        second = await pool.boxes.take(pool.spec)
+        assert second.waited
+        await asyncio.gather(first.aclose(), second.aclose())
+    assert boxes_left() == []
+
+
+async def test_a_box_that_dies_as_it_is_taken_is_not_the_runs_trouble() -> None:
+    async with SandboxPool(1) as pool:
+        (box,) = pool.boxes._ready
+        box._engine.api.remove_container(box.container, force=True)
+        assert box.alive, "nobody has noticed yet"
+        sandbox = await Sandbox.start(
+            pool.spec, engine=pool.host.engine, store=pool.host.store, handler=never, pool=pool.boxes
+        )
+        async with sandbox:
+            assert (await sandbox.execute("1 + 1")).result.text == "2"
+        assert pool.boxes.used == 0
+    assert boxes_left() == []
+
+
+async def test_closing_ends_a_start_that_is_under_way() -> None:
+    async with SandboxPool(2) as pool:
+        await is_starting(pool)
+    assert boxes_left() == []
+
+
+async def test_whatever_keeps_a_box_from_starting_the_pool_tries_again_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with SandboxPool(1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "new_box_dir", _no_space)
+            await (await pool.boxes.take(pool.spec)).aclose()
+            async with asyncio.timeout(60):
+                while "no space" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            assert pool.boxes._starting == 1
+        await is_ready(pool, 1)
+    assert boxes_left() == []
+
+
 async def test_starts_are_at_most_one_for_each_core() -> None:
     now = most = 0
 
@@ -188,8 +275,8 @@ async def test_starts_are_at_most_one_for_each_core() -> None:
         now -= 1
         raise AssertionError
 
-    pool = Pool(SandboxSpec(), "image", open_box, size=0, max_boxes=64, idle_s=60)  # type: ignore[arg-type]
-    takers = [asyncio.create_task(pool.take(SandboxSpec(), image="image")) for _ in range(20)]
+    pool = Pool(SandboxSpec(), open_box, size=0, max_boxes=64, idle_s=60)  # type: ignore[arg-type]
+    takers = [asyncio.create_task(pool.take(SandboxSpec())) for _ in range(20)]
     await asyncio.gather(*takers, return_exceptions=True)
     assert most == min(20, os.cpu_count() or 1)
     assert pool.used == 0

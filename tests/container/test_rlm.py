@@ -145,7 +145,9 @@ async def test_the_system_prompt_and_the_functions_fit_the_mode(settings: dict[s
     result = await run(root, **settings)
     assert root.requests[0].messages[0].content == prompt
     without = settings.get("prompt_mode") == "no_subcalls" or settings.get("max_depth") == 0
-    assert json.loads(result.answer or "") == ([] if without else ["llm_query", "llm_query_batched"])
+    assert json.loads(result.answer or "") == (
+        [] if without else ["llm_query", "llm_query_as_completed", "llm_query_batched"]
+    )
     assert ("sub-question" in shown(root)) is not without
 
 

@@ -26,7 +26,7 @@ from sandbox.protocol import decode
 from sandbox.spec import KernelSettings
 from sandbox.terms import Terms
 from sandbox.tools import Tools, ToolSpec
-from tests.fuzz.counted import COUNTED
+from tests.fuzz.counted import decoded
 
 COMM, CALL = "c" * 32, "0123456789abcdef" * 2
 TOOLS = Tools(specs=(ToolSpec(name="lookup", argument_bytes=200),))
@@ -303,15 +303,18 @@ def test_only_violations_come_out_of_any_stream(
     check: Callable[[int], int], share: float, repeats: Callable[[int], int]
 ) -> None:
     examples = int(repeats(STREAMS) * share)
+    frames = 0
 
     @settings(derandomize=True, database=None, max_examples=examples, deadline=None)
     @given(st.integers(0, 2**64 - 1))
     def run(seed: int) -> None:
-        COUNTED[check.__name__] = COUNTED.get(check.__name__, 0) + check(seed)
+        nonlocal frames
+        frames += check(seed)
 
     run()
+    decoded(check.__name__, frames)
     if check is check_stream:
-        assert COUNTED[check.__name__] >= repeats(STREAMS) * FRAMES
+        assert frames >= repeats(STREAMS) * FRAMES
 
 
 def test_the_honest_frames_are_of_all_kinds() -> None:

@@ -1,4 +1,4 @@
-"""The injection set's own tally, printed at the end of the session, and a watch on what the host connects to."""
+"""A watch on what the host connects to, and keys that must turn up nowhere."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-from tests.injection.tally import TALLY
 
 _connected: list[str] = []
 _watching = False
@@ -43,8 +41,3 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     for name, value in zip(("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), canaries, strict=True):
         monkeypatch.setenv(name, value)
     return canaries
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if TALLY.cases:
-        terminalreporter.write_line(TALLY.line())

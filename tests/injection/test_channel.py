@@ -15,7 +15,7 @@ from orchestrator.errors import ProtocolViolation
 from orchestrator.providers.base import ModelRequest
 from orchestrator.typed import MAX_VALUES
 from tests.injection.plays import LIMITS, WINDOW_TOKENS, grams
-from tests.injection.tally import TALLY
+from tests.injection.tally import count
 from tests.root_scripts import as_reply
 from tests.runs import shown
 
@@ -107,10 +107,7 @@ async def test_a_cell_that_belongs_to_the_document_can_say_no_word_to_the_root()
         for name, text in zip(ATTACKS, told[2::2], strict=True)
         if (shared := grams([text], 4) & grams([WORDS, WORDS.lower(), WORDS.title()], 4))
     }
-    TALLY.cases += len(ATTACKS)
-    TALLY.broken += leaks
-    TALLY.payloads.add(WORDS)
-    TALLY.requests += len(root.requests)
+    count(cases=len(ATTACKS), broken=len(leaks), payloads=[WORDS], requests=len(root.requests))
     assert leaks == {}
     assert not grams([WORDS], 4) & grams(told, 4)
     by_name = dict(zip(ATTACKS, told[2::2], strict=True))

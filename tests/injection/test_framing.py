@@ -18,7 +18,7 @@ from orchestrator.providers.base import ModelRequest
 from tests.datasets import load_naughty_strings
 from tests.injection.obedient import fenced_data
 from tests.injection.plays import LIMITS
-from tests.injection.tally import TALLY
+from tests.injection.tally import count
 from tests.root_scripts import as_reply
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -67,7 +67,7 @@ async def test_data_stands_whole_between_two_lines_that_it_can_t_foresee(shared_
         assert nonce not in document
         nonces.append(nonce)
     assert len(set(nonces)) == len(documents), "each call has its own"
-    TALLY.cases += len(documents)
+    count(cases=len(documents))
 
 
 async def test_a_nonce_that_was_seen_is_of_no_use() -> None:

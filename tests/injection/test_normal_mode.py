@@ -34,7 +34,7 @@ from tests.injection.plays import (
     plays_of,
     plays_of_strings,
 )
-from tests.injection.tally import TALLY
+from tests.injection.tally import count
 from tests.root_scripts import as_reply
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(4 * 3600)]
@@ -121,8 +121,7 @@ async def check(sets: list[Play], folder: Path, keys: tuple[str, ...], *, contro
         check_turns(plays, ran)
         assert not [key for key in keys if key in ran.everything()]
         found = broken(plays, ran.told[1:])
-        TALLY.cases += len(plays.names)
-        TALLY.broken += found
+        count(cases=len(plays.names), broken=len(found))
         assert found == []
         if controls:
             harmless = await control(plays.first(controls), folder / f"{number}-control")
@@ -177,7 +176,7 @@ async def _obey(case: Injection, form: int, folder: Path, keys: tuple[str, ...])
     if ran.result.stop_reason is StopReason.ANSWERED:
         assert isinstance(last.final, FinalText | FinalVar) or any("FINAL" in cell for cell in last.cells)
     assert not [key for key in keys if key in ran.everything()]
-    TALLY.cases += 1
+    count(cases=1)
     return len(root.obeyed)
 
 
@@ -210,4 +209,4 @@ async def test_naughty_file_names_are_kept_as_they_are_and_told_to_nobody(shared
         message.content for request in root.requests for message in request.messages if message.role == "user"
     )
     assert not [name for name in names if len(name) > 12 and name in told]
-    TALLY.cases += len(names)
+    count(cases=len(names))

@@ -31,7 +31,7 @@ from tests.injection.plays import (
     plays_of,
     plays_of_strings,
 )
-from tests.injection.tally import TALLY
+from tests.injection.tally import count
 from tests.root_scripts import as_reply
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(4 * 3600)]
@@ -91,8 +91,7 @@ def search(ran: Played, payloads: set[str], *own: str) -> set[str]:
     for request in ran.root.requests[1:]:
         assert request.messages[: len(previous)] == previous, "requests only grow, so the last one holds them all"
         previous = request.messages
-    TALLY.requests += len(ran.root.requests)
-    TALLY.payloads |= payloads
+    count(requests=len(ran.root.requests), payloads=payloads)
     known = grams([ran.root.requests[0].messages[0].content, *own, *HOST_WORDS])
     return (grams(told) & grams(payloads)) - known
 
@@ -109,8 +108,7 @@ async def check(sets: list[Play], folder: Path) -> None:
         characters = sum(map(len, plays.documents))
         assert ran.result.answer == f"{len(plays.names)} documents, {characters} characters"
         found = broken(plays, ran)
-        TALLY.cases += len(plays.names)
-        TALLY.broken += found
+        count(cases=len(plays.names), broken=len(found))
         assert found == []
         assert search(ran, plays.payloads, QUESTION, *script, context_info(ran)) == set()
 
@@ -167,4 +165,4 @@ async def _one(case: Injection, form: int, folder: Path) -> None:
     first = ran.root.requests[0].messages[1].content
     ended = "The cell was ended by ValueError in its line 1.\n\nLeft: "
     assert search(ran, {case.document, *replies}, *script, first, ended) == set()
-    TALLY.cases += 1
+    count(cases=1)

@@ -17,8 +17,8 @@ from tests.conftest import REPOSITORY
 if TYPE_CHECKING:
     from lazy_text import LazyText
 
-CHARACTERS = "ab \n\n\r\t.éß\u0130ı\u0301\u0431Ж\u2028漢\ud800\U0001f600\U0001f1e9"
-"""Of one to four bytes; what combines, what folds strangely, a line separator, and a lone surrogate."""
+CHARACTERS = "ab \n\n\r\t\x0b\x85.éß\u0130ı\u0301\u0431Ж\u2028漢\ud800\U0001f600\U0001f1e9"
+"""Of one to four bytes; what combines, what folds strangely, what separates lines for others, and a lone surrogate."""
 
 texts = st.one_of(st.text(CHARACTERS, max_size=60), st.text("ab\n", max_size=60), st.text(max_size=20))
 sizes = st.integers(1, 9)

@@ -262,7 +262,10 @@ async def test_limits_are_refused_in_the_cell_and_count_calls_that_were_made() -
 
 
 async def test_no_tool_can_take_a_name_that_the_namespace_has() -> None:
-    functions = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "report", "declare_labels")
+    functions = (
+        *("llm_query", "llm_query_batched", "llm_query_as_completed", "rlm_query", "rlm_query_batched"),
+        *("report", "declare_labels"),
+    )
     async with await LocalBox(replace(SETTINGS, functions=functions)).open() as box:
         assert isinstance(box, LocalBox)
         names = await box.printed("print(*[name for name in globals() if not name.startswith('_')])")

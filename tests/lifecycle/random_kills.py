@@ -83,7 +83,7 @@ def random_kills(desk: Desk, runs: int, seed: int, isolation: str = "container")
     if reaped.returncode != ExitCode.ANSWERED:
         report.left.append(f"airlock reap failed: {reaped.stderr}")
     report.left += [f"box {box} at the end" for box in waiting if _exists(box)]
-    report.left += [f"volume {name}" for name in _volumes() - volumes]
+    report.left += [f"volume {name}" for name in _volumes_since(volumes)]
     report.left += [f"file {name}" for name in desk.files() + desk.files_with_the_document()]
     return report
 
@@ -149,6 +149,16 @@ def _volumes() -> set[str]:
         return {volume["Name"] for volume in client.volumes()["Volumes"] or ()}
     finally:
         client.close()
+
+
+def _volumes_since(before: set[str]) -> set[str]:
+    """Volumes that stay. Another user's come and go, and nothing says whose they are."""
+    until = time.monotonic() + GIVE_UP_S
+    since = _volumes() - before
+    while since and time.monotonic() < until:
+        time.sleep(0.5)
+        since &= _volumes()
+    return since
 
 
 def main() -> int:

@@ -97,6 +97,7 @@ FILES_V2 = {
     f"system.slice/docker-{ID}.scope/pids.max": "4096\n",
     f"system.slice/docker-{ID}.scope/cpu.max": "100000 100000\n",
 }
+ENVIRONMENT = ("PATH=/usr/bin", "HOME=/tmp")
 NAMESPACES = ("net", "pid", "mnt", "ipc", "uts", "cgroup")
 
 
@@ -110,6 +111,7 @@ class Machine:
             "limits": LIMITS,
             "mountinfo": MOUNTS,
             "net/dev": NET,
+            "environ": "\0".join([*ENVIRONMENT, "HOSTNAME=7221c870c341", ""]),
             "uid_map": WHOLE_MAP,
             "gid_map": WHOLE_MAP,
             "cgroup": CGROUP_V1 if version == 1 else CGROUP_V2,
@@ -168,6 +170,7 @@ def record(**host: Any) -> dict[str, Any]:
         "NetworkSettings": {"Networks": {}},
         "Config": {
             "User": "65532:65532",
+            "Env": [*ENVIRONMENT],
             "Volumes": None,
             "Healthcheck": {"Test": ["NONE"]},
             "Labels": {"expires": str(int(time.time()) + 3000)},
@@ -227,6 +230,7 @@ def evidence(inspect: dict[str, Any] | None = None, **more: Any) -> Evidence:
         "label": "expires",
         "runtime": Runtime(name="runc"),
         "inspect": inspect or record(),
+        "environment": frozenset(ENVIRONMENT),
     }
     return Evidence(**(known | more))
 
@@ -278,6 +282,8 @@ def test_nothing_is_left_open(machine: Machine) -> None:
             UNLIMITED,
         ),
         ("net/dev", "    lo:", "  eth0:       0\n    lo:", "net/dev", "eth0 lo"),
+        ("environ", "HOME=", "A_KEY=secret\0\udcff=x\0HOME=", "environ besides", "A_KEY \\udcff"),
+        ("environ", "HOME=/tmp", "HOME=/context", "environ besides", "HOME"),
         ("mountinfo", "/ / ro", "/ / rw", "mountinfo /", "writable"),
         ("mountinfo", "/context ro", "/context rw", "mountinfo /context", "writable"),
         ("mountinfo", "/store/box-1 /context", "/store/box-1 /else", "mountinfo /context", "not mounted"),
@@ -496,6 +502,32 @@ def test_podmans_own_words_are_not_checked() -> None:
         *("tmp_inodes", "run directory"),
     }
     assert audit_box(evidence(record(ReadonlyRootfs=False), runtime=podman)).missing != ()
+
+
+@pytest.mark.parametrize(
+    ("env", "podman", "found"),
+    [
+        ([*ENVIRONMENT, "http_proxy=http://user:password@host", "A_KEY=x"], False, "A_KEY http_proxy"),
+        (["PATH=/usr/bin", "HOME=/context"], False, "HOME"),
+        ([*ENVIRONMENT, "TERM=xterm", "container=podman"], False, "TERM container"),
+        ([*ENVIRONMENT, "TERM=xterm", "container=podman", "https_proxy=x"], True, "https_proxy"),
+        ([*ENVIRONMENT, "TERM=xterm", "container=podman"], True, "none"),
+        (["PATH=/usr/bin"], False, "none"),
+    ],
+)
+def test_names_of_the_environment_that_the_image_has_not_and_no_values(
+    env: list[str], podman: bool, found: str
+) -> None:
+    inspect = record()
+    inspect["Config"]["Env"] = env
+    runtime = Runtime(name="crun" if podman else "runc", podman=podman)
+    finding = said(audit_box(evidence(inspect, runtime=runtime)), "Config.Env besides")
+    assert (finding.found, finding.status) == (found, "held" if found == "none" else "missing")
+
+
+def test_an_image_that_is_not_described_leaves_the_environment_unchecked() -> None:
+    audit = audit_box(evidence(environment=Unreadable("gone")))
+    assert [finding.setting for finding in audit.not_checked if finding.source != "proc"] == ["environment"]
 
 
 def test_a_missing_control_is_told_in_words() -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from orchestrator import RLM, ConfigError, ContextError, ScriptedProvider
-from orchestrator.cli.journaled import begin_journal
+from orchestrator.cli.journaled import begin_journal, options_of
 from orchestrator.cli.options import ask_parser
+from orchestrator.cli.resume import resume_parser
+from orchestrator.comparing import _rlm_of
 from orchestrator.journal import Journal
 from orchestrator.record_reader import read_record
 from orchestrator.seal import is_sealed, seal_of
@@ -70,6 +72,28 @@ def test_a_journal_is_its_writers_own_until_a_word_of_it_changes(
     assert not is_sealed({}, None)
 
 
+@pytest.mark.parametrize("made", ["another user's", "readable to others", "a link", "a pipe", "too long"])
+def test_a_key_that_another_user_may_know_seals_nothing(tmp_path: Path, made: str) -> None:
+    key, record = tmp_path / "state" / "seal.key", {"question": "What?"}
+    seal = seal_of(record)
+    assert is_sealed(record, seal)
+    if made == "another user's":
+        if os.geteuid() != 0:
+            pytest.skip("it takes root to give a file away")
+        os.chown(key, 12345, -1)
+    elif made == "readable to others":
+        key.chmod(0o640)
+    elif made == "a link":
+        key.symlink_to(key.rename(tmp_path / "key"))
+    elif made == "a pipe":
+        key.unlink()
+        os.mkfifo(key, 0o600)
+    else:
+        key.write_bytes(key.read_bytes() + b"x")
+    assert seal_of(record) is None
+    assert not is_sealed(record, seal)
+
+
 def test_a_sent_journal_runs_no_code_and_names_no_server_for_the_users_keys(tmp_path: Path) -> None:
     directory = begin(tmp_path / "j")
     code = tmp_path / "j" / "evil.py"
@@ -84,6 +108,17 @@ def test_a_sent_journal_runs_no_code_and_names_no_server_for_the_users_keys(tmp_
     assert not (tmp_path / "ran").exists()
     assert "the journal was begun with" in airlock("resume", str(directory), "--trust").stderr
     assert (tmp_path / "ran").exists(), "who trusts it has the models that it names"
+
+
+def test_the_isolation_of_a_sent_journals_boxes_is_the_readers_to_say(tmp_path: Path) -> None:
+    directory = begin(tmp_path / "j")
+    rewrite(directory, command={"isolation": "container"})
+    journal = Journal.open(directory, to_compare=True)
+    assert _rlm_of(journal).settings.spec.isolation == "container"
+    assert _rlm_of(journal, "gvisor").settings.spec.isolation == "gvisor"
+    for words, isolation in (([], "container"), (["--isolation", "gvisor"], "gvisor")):
+        given = resume_parser(argparse.ArgumentParser).parse_args([str(directory), *words])
+        assert options_of(journal, given).isolation == isolation
 
 
 def test_a_sent_journal_gets_no_larger_boxes_than_the_default_ones(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def test_a_file_is_taken_whole_and_counted(store: Store, tmp_path: Path, mark: s
         form="text",
         size_bytes=len(raw),
         counts=TextCounts(chars=len(text), newlines=100_000),
+        is_ascii=text.isascii(),
     )
     assert store.blob(stored).read_bytes() == raw
     (tmp_path / "a").write_bytes(b"changed")

@@ -11,7 +11,6 @@ from sandbox.messages import Reply
 from sandbox.open_cell import OpenCell
 from sandbox.spec import CellLimits
 
-
 OK = Reply(
     parent_id="1", msg_type="execute_reply", ok=True, error_name="", error_text="", traceback="", true_chars={},
     error_line=0, buffers=(),

@@ -15,7 +15,7 @@ def test_the_defaults_are_legal_and_finite() -> None:
     spec = SandboxSpec()
     assert (spec.isolation, spec.memory_bytes, spec.cpus, spec.pids) == ("container", GIB, 1.0, 4096)
     assert CellLimits().wall_s == CellLimits().cpu_s == 60
-    assert KernelSettings().functions == ("llm_query", "llm_query_batched")
+    assert KernelSettings().functions == ("llm_query", "llm_query_batched", "llm_query_as_completed")
 
 
 RANGES: dict[str, tuple[Any, Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.errors import SandboxError
-from sandbox.store import Store, state_dir
+from sandbox.store import LARGE_BYTES, Store, state_dir
+from sandbox.text_index import TextCounts
+from sandbox.writing import BESIDE_BYTES
 from tests.conftest import REPOSITORY
 
 
@@ -47,6 +50,40 @@ def test_a_context_is_stored_once_and_linked(store: Store) -> None:
     assert files[0].stat().st_ino == files[1].stat().st_ino
     assert files[0].stat().st_nlink == 3
     assert store.link(one, boxes[0]) == files[0].name, "linking twice is fine"
+
+
+@pytest.mark.parametrize("size", [1000, 3_000_000, BESIDE_BYTES - 1, BESIDE_BYTES + 7])
+def test_what_is_said_of_a_context_is_so_whatever_its_size(store: Store, size: int) -> None:
+    for text in ("a line\n" * (size // 7), "é\n" * (size // 3)):
+        raw = text.encode()
+        assert store.put(text).counts is None
+        context = store.put(text, counted=True)
+        assert context.digest == hashlib.sha256(raw).hexdigest()
+        assert context.counts == TextCounts(chars=len(text), newlines=text.count("\n"))
+        assert (context.size_bytes, context.is_ascii) == (len(raw), text.isascii())
+        assert store.blob(context).read_bytes() == raw
+        store.forget(context)
+        store.forget(context)
+    value = store.put(["é" * size])
+    assert (value.form, value.is_ascii, store.blob(value).read_bytes().isascii()) == ("json", True, True)
+
+
+def test_a_text_in_use_is_known_again_and_forgotten_with_its_last_user(store: Store) -> None:
+    text = "é" * LARGE_BYTES
+    first = store.put(text)
+    store.blob(first).chmod(0o644)
+    store.blob(first).write_bytes(b"as it is")
+    second, equal = store.put(text), store.put(text.encode().decode())
+    assert first == second == equal
+    assert store.blob(first).read_bytes() == b"as it is", "not written again"
+    store.forget(first)
+    store.forget(second)
+    assert store.put(text) == first
+    store.forget(equal)
+    store.forget(first)
+    assert list((store.folder / "blobs").iterdir()) == []
+    assert sys.getrefcount(text) == sys.getrefcount(text[:-1]), "it holds no text that nobody uses"
+    assert store.blob(store.put(text)).read_bytes() == text.encode()
 
 
 def test_text_and_json_keep_what_utf8_can_not_say(store: Store) -> None:

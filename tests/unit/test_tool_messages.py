@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.tools import BadArguments, Tool
 from sandbox.errors import ProtocolViolation
-from sandbox.messages import DELIMITER, CALLS, AskedTool, Message, Query
+from sandbox.messages import CALLS, DELIMITER, AskedTool, Message, Query
 from sandbox.protocol import decode
 from sandbox.spec import KernelSettings
 from sandbox.terms import Terms

@@ -37,7 +37,7 @@ async def test_pieces_become_one_context_whose_digest_the_host_made(store: Store
     for raw in (b"ab", b"", b"c"):
         assert await uploads.add(Piece(ID, "text", raw))
     taken = await uploads.take(ID)
-    assert taken == StoredContext(digest=hashlib.sha256(b"abc").hexdigest(), form="text", size_bytes=3)
+    assert taken == StoredContext(digest=hashlib.sha256(b"abc").hexdigest(), form="text", size_bytes=3, is_ascii=True)
     assert quota.used_bytes == 3
     assert [path.read_bytes() for path in files(tmp_path)] == [b"abc"]
     uploads.release(taken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.main import main
 from orchestrator.errors import ConfigError
 from orchestrator.trace import FORMAT, NO_LINE, TraceEvent, TraceFile
+from orchestrator.traced import read_trace
 
 
 def write(directory: Path, turns: int = 3) -> TraceFile:
@@ -141,6 +143,39 @@ def test_a_line_that_no_run_writes_is_not_read_into_memory(tmp_path: Path, monke
     verdict = verify_trace(trace.path)
     assert verdict.lines == 6
     assert verdict.problem is not None
+
+
+@pytest.fixture
+def few_values(monkeypatch: pytest.MonkeyPatch) -> int:
+    """So many are too many for a line: less than in truth, and shorter."""
+    for module in ("audit_log", "traced"):
+        monkeypatch.setattr(f"orchestrator.{module}.MAX_LINE_VALUES", 20_000)
+    return 20_000
+
+
+@pytest.mark.parametrize("piece", ["[],", "{},", '"",', "1,"])
+def test_a_line_of_values_without_end_is_not_made_into_objects(tmp_path: Path, piece: str, few_values: int) -> None:
+    """Some bytes of it would be hundreds of the reader's memory."""
+    values = piece * (few_values + 1)
+    path = tmp_path / "file"
+    path.write_text(f'{{"previous": "{NO_LINE}", "kind": "run_start", "format": "{FORMAT}", "x": [{values}1]}}\n')
+    tracemalloc.start()
+    try:
+        assert verify_trace(path).problem == "line 1 is cut, or not as a run writes it"
+        with pytest.raises(ConfigError, match="is no event of a trace"):
+            read_trace(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_text_full_of_brackets_is_a_text(tmp_path: Path, few_values: int) -> None:
+    text = "[],{}," * few_values
+    trace = TraceFile(tmp_path, keep_text=True, redact=False)
+    trace(TraceEvent(kind="run_start", t_s=0.0, texts={"question": text}))
+    trace.close()
+    assert verify_trace(trace.path).problem is None
+    assert next(iter(read_trace(trace.path).runs.values())).start["question"] == text
 
 
 def test_without_an_anchor_a_cut_run_is_not_ended_and_another_file_is_not_told(tmp_path: Path) -> None:

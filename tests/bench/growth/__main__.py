@@ -19,7 +19,7 @@ from sandbox.engine import Engine
 from sandbox.image import ensure_image
 from tests.bench.findings import default_folder, write
 from tests.bench.growth.fit import growth_of
-from tests.bench.machine import machine, machine_lines, versions
+from tests.bench.machine import engine_needed, machine, machine_lines, versions
 from tests.bench.own_process import Failed, interruptible, measure_apart, say
 
 M = 1_000_000
@@ -95,10 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--full", action="store_true", help="up to 1 GB, 100 turns, 100,000 sub-calls, 64 boxes")
     parser.add_argument("--series", nargs="+", choices=UNITS, default=list(UNITS))
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="folder of the results (tests/bench/results/DATE-HOST)")
+    parser.add_argument("--out", type=Path, help="folder of the results (tests/bench/results/DATE)")
     options = parser.parse_args(arguments)
     on, all_sizes = machine(), FULL if options.full else QUICK
-    ensure_image(say)
+    with engine_needed():
+        ensure_image(say)
     sizes = {series: all_sizes[series] for series in options.series}
     findings = {
         "machine": on,

@@ -7,8 +7,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.bench.findings import missed
-from tests.bench.machine import machine_lines
+from tests.bench.findings import Verdict, missed
 from tests.bench.speed.rows import AIMS, MB, ROWS, SUBJECTS, Aim, Row
 
 REFERENCE = "open_kernel"
@@ -47,27 +46,20 @@ def verdict(aim: Aim, findings: Mapping[str, Any]) -> tuple[str, bool | None]:
     return f"{over}: {missed(figure / (aim.most * against))}", False
 
 
-def markdown(findings: Mapping[str, Any]) -> str:
-    """All of it, as one page."""
-    subjects = [name for name in SUBJECTS if findings["subjects"].get(name, {}).get("samples")]
-    lines = [
-        "# What a box costs",
-        "",
-        *machine_lines(findings),
-        f"- rounds: {findings['rounds']}, interleaved; each subject in a process of its own; medians, in brackets p95",
+def how_lines(findings: Mapping[str, Any]) -> list[str]:
+    """How it was measured, and who could not take part."""
+    return [
+        f"- boxes: {findings['rounds']} rounds, interleaved, each subject in a fresh process; medians, in brackets p95",
         f"- the context has {findings['context_bytes'] / MB:,.0f} MB",
         *(f"- {SUBJECTS[name]}: {why}" for name, why in _missing(findings)),
-        "",
-        *_figures(findings, subjects),
-        "",
-        f"Figures as multiples of {SUBJECTS[REFERENCE]}'s:",
-        "",
-        *_ratios(findings, subjects),
-        "",
-        *_aims(findings),
-        "",
     ]
-    return "\n".join(lines)
+
+
+def tables(findings: Mapping[str, Any]) -> list[str]:
+    """The figures, and their ratios within the run."""
+    subjects = [name for name in SUBJECTS if findings["subjects"].get(name, {}).get("samples")]
+    ratios = ["", f"Figures as multiples of {SUBJECTS[REFERENCE]}'s:", "", *_ratios(findings, subjects)]
+    return [*_figures(findings, subjects), *(ratios if REFERENCE in subjects else [])]
 
 
 def _row(name: str) -> Row:
@@ -111,15 +103,14 @@ def _ratios(findings: Mapping[str, Any], subjects: Sequence[str]) -> list[str]:
     return lines
 
 
-def _aims(findings: Mapping[str, Any]) -> list[str]:
-    lines = ["| aim | | at most | result |", "|---|---|---|---|"]
+def verdicts(findings: Mapping[str, Any]) -> Iterator[Verdict]:
+    """What came of each aim."""
     for aim in AIMS:
-        words, _ = verdict(aim, findings)
+        words, met = verdict(aim, findings)
         row = _row(aim.row)
         if aim.against is None:
             most = f"{shown(aim.most, row.unit)} {row.unit}"
         else:
             other = f", {_row(aim.against_row).label}" if aim.against_row else ""
             most = f"{aim.most:g}x {SUBJECTS[aim.against]}{other}"
-        lines.append(f"| {SUBJECTS[aim.subject]} | {row.label} | {most} | {words} |")
-    return lines
+        yield Verdict(what=f"{SUBJECTS[aim.subject]}: {row.label}", most=most, result=words, met=met, why=aim.why)

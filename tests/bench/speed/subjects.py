@@ -1,44 +1,27 @@
-"""`python -m tests.bench`: measures all subjects that this machine has, and writes what came out."""
+"""Measures all subjects that this machine has: who they are, and what each needs."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import os
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from sandbox.engine import Engine
 from sandbox.errors import EngineUnavailable
 from sandbox.image import ensure_image
 from sandbox.spec import SandboxSpec
-from tests.bench.environments import make_plotter
-from tests.bench.findings import default_folder, write
 from tests.bench.machine import machine, versions
 from tests.bench.own_process import Failed, say
 from tests.bench.speed.figures import Counts
 from tests.bench.speed.peers import LABEL, PEERS, Peer, install, peer_image, remove_leftovers
 from tests.bench.speed.rounds import Subject, play
-from tests.bench.speed.rows import SUBJECTS
-from tests.bench.speed.table import markdown
 
 SMALL = Counts(cells=5, calls=5, values=1, context_bytes=1_000_000)
 OURS = ("airlock", "open_kernel", "pipe")
 """Without a figure of these there is no table: exit status 1."""
-
-
-def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="What a box costs, beside others.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS), metavar="SUBJECT")
-    parser.add_argument("--peers", action="store_true", help="install the peers from the package index where missing")
-    parser.add_argument("--plot", action="store_true", help="install matplotlib for the plot, likewise")
-    parser.add_argument("--small", action="store_true", help="a few of each: only to see that it works")
-    parser.add_argument("--out", type=Path, help="folder of the results (tests/bench/results/DATE-HOST)")
-    return parser.parse_args(arguments)
 
 
 async def asked_engine() -> tuple[dict[str, str], str]:
@@ -87,36 +70,31 @@ def peer_subject(peer: Peer, images: contextlib.ExitStack, *, may_install: bool)
         return subject, ""
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All findings of one run of the bench."""
+def measure(only: Sequence[str], rounds: int, counts: Counts, *, may_install: bool = False) -> dict[str, Any]:
+    """All findings of the subjects.
+
+    Args:
+        only: Names of `rows.SUBJECTS`.
+        rounds: How often each, after a small round that does not count where `counts` is not `SMALL`.
+        counts: How often each does what.
+        may_install: Whether to fetch peers that are missing.
+    """
     on = machine()
     image = ensure_image(say)
     parts, no_gvisor = asyncio.run(asked_engine())
     with contextlib.ExitStack() as images:
         images.callback(remove_leftovers)
-        subjects = [subject for subject in own_subjects(image, no_gvisor) if subject.name in options.only]
+        subjects = [subject for subject in own_subjects(image, no_gvisor) if subject.name in only]
         for peer in PEERS:
-            if peer.name in options.only:
-                subject, version = peer_subject(peer, images, may_install=options.peers)
+            if peer.name in only:
+                subject, version = peer_subject(peer, images, may_install=may_install)
                 subjects.append(subject)
                 parts |= {peer.package: version} if version else {}
-        counts = SMALL if options.small else Counts()
-        play(subjects, counts, options.rounds, warm_up=not options.small)
+        play(subjects, counts, rounds, warm_up=counts != SMALL)
     return {
         "machine": {**on, "load_at_end": round(os.getloadavg()[0], 2)},
         "versions": parts,
-        "rounds": options.rounds,
+        "rounds": rounds,
         "context_bytes": counts.context_bytes,
         "subjects": {one.name: {"samples": one.samples, "missing": one.missing} for one in subjects},
     }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the tables, write the files. 1 where one of ours has no figures."""
-    options = parsed(arguments)
-    if options.plot:
-        make_plotter()
-    findings = measure(options)
-    write(options.out or default_folder(findings["machine"]), "speed", findings, markdown(findings))
-    failed = [name for name in OURS if name in options.only and findings["subjects"][name]["missing"]]
-    return 1 if failed else 0
