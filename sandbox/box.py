@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from sandbox.audit.findings import Audit
@@ -37,7 +39,9 @@ class Box:
         audit: What it was found to be; None before it was looked at.
         opened: When it was begun to be made, on the monotonic clock.
         waited: Whether it has waited in a pool: it may have ended a moment ago.
-        on_close: Called once, when it is closed.
+        on_close: Called once, when it is removed.
+        removals: Where its removal is kept, if whoever closes the box need not wait for that; and `turn`, what it
+            waits for.
     """
 
     def __init__(self, spec: SandboxSpec, engine: Engine, store: Store, directory: Path) -> None:
@@ -49,6 +53,9 @@ class Box:
         self.opened = time.monotonic()
         self.waited = False
         self.on_close: Callable[[], object] = lambda: None
+        self.removals: set[asyncio.Task[None]] | None = None
+        self.turn: AbstractAsyncContextManager[object] = contextlib.nullcontext()
+        self._removal: asyncio.Task[None] | None = None
         self._read_cpu_s: Callable[[], float | None] | None = None
         self._engine = engine
         self._store = store
@@ -142,20 +149,33 @@ class Box:
         return self.container is not None and await self._engine.ran_out_of_memory(self.container, since)
 
     async def aclose(self) -> None:
-        """Close the stream, which ends the box, and remove what is left of it. Safe to call twice."""
+        """Close the stream, which ends the box, and remove what is left of it. Safe to call twice.
+
+        No file of its contexts is left when this returns. Nor is the container, unless there are `removals` for it.
+        """
         try:
-            await self._remove()
-        finally:  # also where something is left to the reaper: the place is free
-            on_close, self.on_close = self.on_close, lambda: None
-            on_close()
+            if self.kernel is not None:
+                await self.kernel.aclose()
+            if self.removals is not None:
+                await asyncio.to_thread(self._store.remove_box_dir, self.directory)
+        finally:
+            if self._removal is None:
+                self._removal = asyncio.create_task(self._remove(), name="airlock-box-removal")
+            if self.removals is None:
+                await asyncio.shield(self._removal)
+            elif not self._removal.done():
+                self.removals.add(self._removal)
+                self._removal.add_done_callback(self.removals.discard)
 
     async def _remove(self) -> None:
-        if self.kernel is not None:
-            await self.kernel.aclose()
-        if self.container is not None:
-            await self._engine.remove(self.container)
-            self.container = None
-        await asyncio.to_thread(self._store.remove_box_dir, self.directory)
+        try:
+            async with self.turn:
+                if self.container is not None:
+                    await self._engine.remove(self.container)
+                    self.container = None
+            await asyncio.to_thread(self._store.remove_box_dir, self.directory)
+        finally:  # also where something is left to the reaper: the place is free
+            self.on_close()
 
 
 async def _answered(kernel: Kernel, looking: Awaitable[Audit]) -> Audit:

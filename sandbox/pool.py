@@ -60,6 +60,7 @@ class Pool:
         self._keeper: asyncio.Task[None] | None = None
         self._refills: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
+        self._removals = asyncio.Semaphore(os.cpu_count() or 1)
         self._closed = False
 
     @property
@@ -69,7 +70,7 @@ class Pool:
 
     @property
     def used(self) -> int:
-        """First runs that have a box."""
+        """First runs that have a box, or had one that is being removed."""
         return self._used
 
     async def open(self) -> None:
@@ -104,6 +105,8 @@ class Pool:
             raise
         if waits:
             box.on_close = self._leave
+        if not self._closed:
+            box.removals, box.turn = self._ending, self._removals
         self._news.set()
         return box
 
@@ -223,7 +226,10 @@ class Pool:
         self._ready.append(box)
 
     async def aclose(self) -> None:
-        """Remove the boxes that wait. Those that runs have stay theirs; who waits for one is told."""
+        """Remove the boxes that wait, and wait for all that are being removed.
+
+        Those that runs have stay theirs; who waits for one is told.
+        """
         self._closed = True
         while self._queue:
             turn = self._queue.popleft()

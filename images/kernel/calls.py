@@ -8,7 +8,6 @@ one thread takes the answers.
 In the box a message is one piece (all its parts, each after its length): a signal that ends a cell can't cut it in two.
 """
 
-import contextlib
 import json
 import struct
 import threading
@@ -55,9 +54,13 @@ class Calls:
 
     def _serve(self, on_message: Callable[[dict[str, Any]], None]) -> None:
         while True:
-            with contextlib.suppress(Exception):  # no memory for this one, maybe for the next
+            try:
                 _, _, _, _, metadata, content, *buffers = split_parts(self._in.recv())
                 on_message({"metadata": json.loads(metadata), "content": json.loads(content), "buffers": buffers})
+            except zmq.ZMQError:  # a cell has closed the socket
+                return
+            except Exception:
+                pass  # no memory for this one, maybe for the next
 
 
 def split_parts(piece: bytes) -> list[bytes]:

@@ -1,8 +1,10 @@
 """The interactive shell of the box: capped output, plain text only, tracebacks that show the cell alone."""
 
+import codecs
 import contextlib
 import os
 import re
+import select
 import sys
 import threading
 import tokenize
@@ -21,6 +23,7 @@ from traitlets import Type
 ERROR_CHARS = 8_000  # of an exception's text and of its traceback, each
 HASH_BITS = (1 << 32) - 1
 CELL_FILE = re.compile(r'"[^"]*/ipykernel_\d+/\d+\.py"')
+PIPE_BYTES, PIPE_READS = 1 << 16, 4
 CUT_IN_CHILD = "\n[the rest of this output of a child process is cut]\n"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -75,6 +78,8 @@ class BoxStream(OutStream):
 
     def __init__(self, *args: Any) -> None:
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._cap = HeadTail(20_000)
         self._cut_in_child = False
         self._unflushed = False
@@ -82,14 +87,14 @@ class BoxStream(OutStream):
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # another thread may have held it
+        self._lock, self._reading = threading.Lock(), threading.Lock()  # another thread may have held them
 
     def begin_cell(self, chars: int) -> None:
         with self._lock:
             self._cap = HeadTail(chars)
 
     def end_cell(self) -> None:
-        """Let output of subprocesses, which comes by a pipe and a thread, catch up; then send the tail."""
+        """Take what subprocesses have written so far, which comes by a pipe; then send the tail."""
         self._drain_pipe()
         with self._lock:
             tail = self._cap.finish()
@@ -120,13 +125,21 @@ class BoxStream(OutStream):
             self._unflushed = False
             super().flush()
 
-    def _drain_pipe(self) -> None:
-        import select
+    def _watch_pipe_fd(self) -> None:
+        """The stock one reads, and writes a moment later: what is in between would miss the end of its cell."""
+        while self._should_watch and self._fid is not None:
+            select.select([self._fid], [], [])
+            self._drain_pipe()
 
-        for _ in range(20):
-            if self._fid is None or not select.select([self._fid], [], [], 0)[0]:
-                return
-            select.select([], [], [], 0.005)
+    def _drain_pipe(self) -> None:
+        """Take what is in the pipe now: a subprocess may write without end."""
+        with self._reading:
+            for _ in range(PIPE_READS):
+                if self._fid is None or not select.select([self._fid], [], [], 0)[0]:
+                    return
+                data = os.read(self._fid, PIPE_BYTES)
+                self._should_watch = bool(data)  # none: a cell has closed the other end
+                self.write(self._decoder.decode(data))
 
 
 class BoxDisplayHook(ZMQShellDisplayHook):

@@ -23,6 +23,13 @@ def root(code: str = WHERE) -> ScriptedProvider:
     return ScriptedProvider(lambda _: f"```repl\n{code}\n```")
 
 
+async def is_unused(pool: SandboxPool) -> None:
+    """Boxes are removed behind their runs."""
+    async with asyncio.timeout(60):
+        while pool.boxes.used:
+            await asyncio.sleep(0.01)
+
+
 async def is_ready(pool: SandboxPool, count: int) -> None:
     async with asyncio.timeout(60):
         while pool.ready < count:
@@ -88,7 +95,7 @@ async def test_a_child_run_does_not_wait_for_the_place_that_its_parent_holds() -
     async with SandboxPool(1, max_boxes=1) as pool:
         result = await RLM(ScriptedProvider(reply), max_depth=2, pool=pool).arun("?", "the text")
         assert result.answer == "the text"
-        assert pool.boxes.used == 0
+        await is_unused(pool)
     assert boxes_left() == []
 
 
@@ -124,15 +131,18 @@ async def test_a_killed_box_of_a_run_is_replaced_from_the_pool() -> None:
         result = await RLM(ScriptedProvider(lambda _: next(replies)), pool=pool).arun("?", "still here")
         assert result.answer == "still here"
         assert waited & {box.container for box in pool.boxes._ready} == set()
-        assert pool.boxes.used == 0
+        await is_unused(pool)
     assert boxes_left() == []
 
 
 async def test_a_box_that_waits_gives_way_to_a_run_that_can_not_use_it() -> None:
     async with SandboxPool(1, max_boxes=1) as pool, RLM(root("FINAL(context)"), pool=pool).session("x") as session:
+        (box,) = pool.boxes._ready
+        container, engine = box.container, box._engine
+        assert container is not None
         assert (await session.ask("?")).answer == "x"  # a session's box lives longer than those of the pool
         async with asyncio.timeout(60):
-            while pool.ready or len(boxes_left()) > 1:
+            while pool.ready or await exists(engine, container):
                 await asyncio.sleep(0.02)
         assert pool.boxes.used == 1
     assert boxes_left() == []
@@ -202,7 +212,7 @@ async def test_who_waits_gets_a_place_in_turn_and_who_gives_up_takes_none() -> N
         waiting[0].cancel()  # as its turn has come
         await asyncio.gather(*waiting, return_exceptions=True)
         assert order == [2, 3]
-        assert pool.boxes.used == 0
+        await is_unused(pool)
     assert boxes_left() == []
 
 
@@ -239,7 +249,7 @@ async def test_a_box_that_dies_as_it_is_taken_is_not_the_runs_trouble() -> None:
         )
         async with sandbox:
             assert (await sandbox.execute("1 + 1")).result.text == "2"
-        assert pool.boxes.used == 0
+        await is_unused(pool)
     assert boxes_left() == []
 
 
@@ -320,3 +330,27 @@ async def test_a_pool_of_another_loop_or_none_is_said() -> None:
 def test_what_does_not_fit_is_refused(made: object, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         made()  # type: ignore[operator]
+
+
+async def test_a_run_does_not_wait_for_the_removal_of_its_box_but_for_that_of_its_files() -> None:
+    async with SandboxPool(0, max_boxes=1) as pool:
+        sandbox = await Sandbox.start(
+            pool.spec, engine=pool.host.engine, store=pool.host.store, handler=never, pool=pool.boxes
+        )
+        context = await asyncio.to_thread(pool.host.store.put, "secret")
+        await sandbox.load("context", context)
+        box = sandbox._box
+        assert box is not None
+        pool.boxes._removals = box.turn = held = asyncio.Semaphore(0)
+        async with asyncio.timeout(10):
+            await sandbox.aclose()
+        assert not box.directory.exists()
+        assert not box.alive
+        assert pool.boxes.used == 1, "its place is free when it is gone"
+        closing = asyncio.create_task(pool.aclose())
+        await asyncio.sleep(0.1)
+        assert not closing.done(), "whoever closes the pool waits for it"
+        held.release()
+        await closing
+        pool.host.store.forget(context)
+    assert boxes_left() == []

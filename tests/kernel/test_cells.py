@@ -285,3 +285,15 @@ async def test_a_context_is_loaded_as_text_or_as_json(box: LocalBox) -> None:
     for value in ("tex\ud800t \r\n end", ["one", "tw\udc80o"], {"a.txt": "x", "b.txt": ["nested", None, 1.5]}):
         await box.load_value("context", value)
         assert await box.json_value("context") == value
+
+
+async def test_a_cell_has_all_that_its_programs_wrote(box: LocalBox) -> None:
+    """However its end meets the thread that reads the pipe."""
+    for number in range(30):
+        assert await box.printed(f"import os; os.system('echo h\u00e9 {number}');") == f"h\u00e9 {number}\n"
+
+
+async def test_a_cell_that_closes_its_standard_output_leaves_no_thread_busy(fresh_box: LocalBox) -> None:
+    await fresh_box.execute("import os, time\nos.close(1)")
+    code = "used = time.process_time(); time.sleep(0.5); print(time.process_time() - used < 0.25)"
+    assert await fresh_box.printed(code) == "True\n"

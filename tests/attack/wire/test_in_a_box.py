@@ -89,6 +89,7 @@ async def test_a_run_ends_with_the_violation(box_host: Host, monkeypatch: pytest
         return dataclasses.replace(box_host, engine=HostileEngine("terminal_by_type"))
 
     monkeypatch.setattr("orchestrator.repl.shared_host", hostile_host)
+    monkeypatch.setattr("orchestrator.intake._store", lambda: box_host.store)  # the run's text is where its box is
     with pytest.raises(RunViolation) as caught:
         await run(script(code("1"), code("2")))
     assert caught.value.result is not None
