@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -202,8 +203,8 @@ def test_the_anchor_is_the_head_and_an_earlier_one_is_overwritten(desk: Path) ->
 
 def test_a_run_says_what_it_cost() -> None:
     done = ask(TWICE, "--json", "--price", "10/50", "--max-cost", "5")
-    cost_usd = json.loads(done.stdout)["usage"]["cost_usd"]
-    assert 0 < cost_usd < 0.1
+    cost_usd = Decimal(str(json.loads(done.stdout)["usage"]["cost_usd"]))
+    assert 0 < cost_usd < Decimal("0.1")
     assert f" of them estimated), about ${cost_usd:.4f}, ".encode() in done.stderr
     unpriced = ask(TWICE, "--json")
     assert json.loads(unpriced.stdout)["usage"]["cost_usd"] is None

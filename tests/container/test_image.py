@@ -84,7 +84,7 @@ def test_no_installer_and_no_cache_is_left(engine: docker.APIClient, image_id: s
 
 def test_the_relay_imports_from_bytecode_alone(engine: docker.APIClient, image_id: str) -> None:
     code = (
-        "import json, os, sys; sys.path.insert(0, '/opt/airlock'); import relay;"
+        "import json, os, sys; sys.path.insert(0, '/opt/airlock'); import relay, kernel;"
         "files = [m.__spec__ for m in sys.modules.values() if getattr(m, '__spec__', None) and m.__spec__.cached];"
         "uncompiled = [spec.origin for spec in files if not os.path.exists(spec.cached)];"
         "print(json.dumps([sys.version_info[:2], uncompiled, len(files)]))"
