@@ -61,6 +61,7 @@ class Pool:
         self._refills: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._removals = asyncio.Semaphore(os.cpu_count() or 1)
+        self._taken: set[Box] = set()
         self._closed = False
 
     @property
@@ -103,10 +104,11 @@ class Pool:
             if waits:
                 self._leave()
             raise
-        if waits:
-            box.on_close = self._leave
+        self._taken.add(box)
+        box.on_close = lambda: self._gone(box, waits)
+        box.turn = self._removals
         if not self._closed:
-            box.removals, box.turn = self._ending, self._removals
+            box.removals = self._ending
         self._news.set()
         return box
 
@@ -123,6 +125,11 @@ class Pool:
             if turn.done() and not turn.cancelled() and turn.exception() is None:  # it came at the same moment
                 self._leave()
             raise
+
+    def _gone(self, box: Box, held_a_place: bool) -> None:
+        self._taken.discard(box)
+        if held_a_place:
+            self._leave()
 
     def _leave(self) -> None:
         self._used -= 1
@@ -231,6 +238,8 @@ class Pool:
         Those that runs have stay theirs; who waits for one is told.
         """
         self._closed = True
+        for box in self._taken:  # nobody waits for removals after this
+            box.removals = None
         while self._queue:
             turn = self._queue.popleft()
             if not turn.done():
@@ -242,7 +251,7 @@ class Pool:
         ready, self._ready = self._ready, []
         for box in ready:
             _kept(self._ending, box.aclose())
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await asyncio.gather(*map(asyncio.shield, self._ending), return_exceptions=True)  # they end also without us
 
 
 def _kept(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:

@@ -11,6 +11,8 @@ MAX_VALUE_MEMORY_BYTES: Final = 24 << 20
 _COSTS: Final = {b"{": 240, b"[": 90, b'"': 80, b",": 40}
 """Bytes that Python takes for what begins with each of these, on top of a string's characters."""
 _TOKEN: Final = re.compile(rb'[{\[,]|"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
+_VALUE: Final = re.compile(rb'(?:"(?:[^"\\]++|\\.)*+"?+|[^"{\[,]++)*+(?:[{\[,]|\Z)', re.DOTALL)
+"""Up to the next value: a line may have a hundred million strings in between."""
 
 
 _WIDE: Final = re.compile(rb"[\xf0-\xff]")
@@ -43,8 +45,8 @@ def has_more_values(raw: bytes, values: int) -> bool:
     """
     if sum(map(raw.count, (b"[", b"{", b","))) <= values:
         return False
-    tokens = (raw[token.start() : token.start() + 1] for token in _TOKEN.finditer(raw))
-    return any(number > values for number, _ in enumerate((token for token in tokens if token != b'"'), start=1))
+    ends = (raw[found.end() - 1] for found in _VALUE.finditer(raw))
+    return any(number > values for number, _ in enumerate((end for end in ends if end in b"[{,"), start=1))
 
 
 def is_within(value: Any, *, depth: int, values: int) -> bool:

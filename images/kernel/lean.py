@@ -103,6 +103,13 @@ class StandIn(ModuleType):
         return Later(self.__name__, name) if value is self else value
 
 
+class Submodule(ModuleType):
+    """A name of its package, as if somebody had imported it: stock kernels import these. The first look does."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
 class Package(ModuleType):
     """A package whose ``__init__`` has not run yet."""
 
@@ -149,6 +156,9 @@ def leave() -> None:
     """Before the first cell."""
     for name in (*STAND_INS, *MISSING):
         drop(name)
+        package, _, child = name.rpartition(".")
+        if package in modules and child not in vars(modules[package]):
+            setattr(modules[package], child, Submodule(name))
     gc.freeze()  # no collection in a cell looks at what is here already, and makes its pages the kernel's own
     gc.enable()
 

@@ -99,8 +99,7 @@ class BoxStream(OutStream):
         with self._lock:
             tail = self._cap.finish()
         if tail:
-            self._unflushed = True
-            super().write(clean(tail))
+            self._send(tail)
 
     @property
     def total_chars(self) -> int:
@@ -115,9 +114,15 @@ class BoxStream(OutStream):
             self._cut_in_child = True
             piece += CUT_IN_CHILD
         if piece:
-            self._unflushed = True
-            super().write(clean(piece))
+            self._send(piece)
         return len(string)
+
+    def _send(self, text: str) -> None:
+        """Said behind the write: a flush of another thread meanwhile may have come too soon for it."""
+        try:
+            super().write(clean(text))
+        finally:
+            self._unflushed = True
 
     def flush(self) -> None:
         """The kernel flushes both streams some five times a cell, and each stock flush waits for another thread."""

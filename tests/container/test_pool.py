@@ -354,3 +354,13 @@ async def test_a_run_does_not_wait_for_the_removal_of_its_box_but_for_that_of_it
         await closing
         pool.host.store.forget(context)
     assert boxes_left() == []
+
+
+async def test_a_run_that_outlives_its_pool_removes_its_box_itself() -> None:
+    async with SandboxPool(0) as pool:
+        box = await pool.boxes.take(pool.spec)
+        engine, container = box._engine, box.container
+        assert container is not None
+    await box.aclose()
+    assert not await exists(engine, container)
+    assert boxes_left() == []

@@ -297,3 +297,15 @@ async def test_a_cell_that_closes_its_standard_output_leaves_no_thread_busy(fres
     await fresh_box.execute("import os, time\nos.close(1)")
     code = "used = time.process_time(); time.sleep(0.5); print(time.process_time() - used < 0.25)"
     assert await fresh_box.printed(code) == "True\n"
+
+
+async def test_a_flush_beside_a_write_of_a_thread_loses_none_of_it(fresh_box: LocalBox) -> None:
+    result = await fresh_box.printed(
+        "import sys, threading\nfrom ipykernel.iostream import OutStream\n"
+        "stock, begun, flushed = OutStream.write, threading.Event(), threading.Event()\n"
+        "def slow(self, text):\n    begun.set(); flushed.wait()\n    return stock(self, text)\n"
+        "OutStream.write = slow\n"
+        "thread = threading.Thread(target=sys.stdout.write, args=('written',)); thread.start(); begun.wait()\n"
+        "sys.stdout.flush(); flushed.set(); thread.join(); OutStream.write = stock"
+    )
+    assert result == "written"

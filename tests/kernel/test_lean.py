@@ -49,6 +49,12 @@ async def test_a_cell_gets_the_real_module(box: LocalBox, code: str, printed: st
     assert result.result.text == printed
 
 
+async def test_a_cell_finds_what_stock_kernels_have_imported_of_a_package(fresh_box: LocalBox) -> None:
+    code = "import IPython; [IPython.display.HTML('<b>').data, isinstance(3, IPython.display.HTML)]"
+    result = await fresh_box.execute(code)
+    assert result.result.text == "['<b>', False]", result.error
+
+
 async def test_a_question_mark_shows_an_object(box: LocalBox) -> None:
     result = await box.execute("def half(x):\n    'Divides by two.'\nhalf?")
     assert result.status == "ok", result.error
