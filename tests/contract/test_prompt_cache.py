@@ -258,8 +258,8 @@ async def test_a_server_that_caches_nothing_takes_the_marks_all_the_same(make: M
 
 
 async def _counted(provider: Provider, request: ModelRequest) -> int:
-    """Tokens of a request, as the server says. It says nothing where its reply was cut within a character, and may close
-    the connection over it; Anthropic's API takes no temperature that would keep it from such replies.
+    """Tokens of a request, as the server says. It says nothing where its reply was cut within a character, and may
+    close the connection over it; Anthropic's API takes no temperature that would keep it from such replies.
     """
     for _ in range(5):
         try:
