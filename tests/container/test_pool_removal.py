@@ -42,3 +42,23 @@ async def test_a_run_that_outlives_its_pool_removes_its_box_itself() -> None:
     await box.aclose()
     assert not await exists(engine, container)
     assert boxes_left() == []
+
+
+async def test_whoever_gives_up_closing_the_pool_stops_no_removal() -> None:
+    async with SandboxPool(0) as pool:
+        boxes = pool.boxes
+        box = await boxes.take(pool.spec)
+        engine, container = box._engine, box.container
+        assert container is not None
+        box.turn = held = asyncio.Semaphore(0)
+        await box.aclose()
+        closing = asyncio.create_task(boxes.aclose())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        held.release()
+        async with asyncio.timeout(60):
+            while boxes.used:
+                await asyncio.sleep(0.01)
+        assert not await exists(engine, container)
+    assert boxes_left() == []

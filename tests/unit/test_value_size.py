@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox import value_size
 from sandbox.value_size import has_more_values
 
 TEXTS = st.text(alphabet='ab,[{}]":\\\n\u00e9')
@@ -36,9 +36,8 @@ def test_what_is_no_json_is_judged_too(raw: bytes) -> None:
     has_more_values(raw, 0)
 
 
-def test_a_line_of_many_texts_is_judged_in_the_time_of_its_bytes() -> None:
+def test_texts_take_no_step_of_their_own() -> None:
     """Each took a turn of a Python loop: a line of 128 MiB took 18 seconds, to be no JSON in the end."""
-    raw = b'["' + b"," * 1_000_001 + b'"' + b'""' * (16 << 20)
-    started = time.process_time()
-    assert not has_more_values(raw, 1_000_000)
-    assert time.process_time() - started < 2
+    raw = b'["' + b"," * 11 + b'"' + b'""' * 100_000
+    assert not has_more_values(raw, 10)
+    assert len(value_size._VALUE.findall(raw)) <= 3
